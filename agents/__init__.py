@@ -1,0 +1,1 @@
+"""Agents: the exact planner and the tabular learners."""

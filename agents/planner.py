@@ -1,0 +1,164 @@
+"""The exact planner: the best policy under a penalty, and what it does to all five columns."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from impactrl.dynamic_programming import (
+    action_values,
+    episode_columns,
+    finite_horizon_action_values,
+    greedy,
+    optimal_values,
+    policy_values,
+    stationary,
+)
+from impactrl.errors import ImpactError
+from impactrl.mdp import TabularMDP
+from impactrl.measures.penalty import Impact, Penalty
+
+__all__ = ["Planner", "Solution", "plan", "solve"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Planner:
+    """Settings of the exact planner.
+
+    Attributes:
+        discount: of the penalised reward, in [0, 1].
+        horizon: plan for this many steps and evaluate over them; None: plan for ever, evaluate over the level's
+            time limit.
+    """
+
+    discount: float = 0.99
+    horizon: int | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.discount <= 1:
+            raise ImpactError(f"discount must be in [0, 1], not {self.discount}")
+        if self.horizon is not None and self.horizon < 1:
+            raise ImpactError(f"horizon must be at least 1 step, not {self.horizon}")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Solution:
+    """An optimal policy and what to expect of it.
+
+    The `expected_*` columns are undiscounted expectations over one episode from the start, cut off at the time
+    limit (or the horizon): the same quantities as at the end of an episode in the environment.
+
+    Attributes:
+        impact: the fitted penalty; its X states number everything here.
+        q: [X, A] action values of the penalised task, or [T, X, A] with a horizon.
+        policy: [X] or [T, X] optimal actions, ties to the lowest index.
+        value: expected discounted penalised return from the start.
+        expected_reward: task return.
+        expected_performance: hidden score.
+        expected_side_effect: count.
+        expected_completed: probability that the task is done in the end.
+        expected_impact: summed penalty at weight 1.
+        steps: length of the episodes that the expectations are over.
+    """
+
+    impact: Impact
+    q: NDArray[np.float64]
+    policy: NDArray[np.int64]
+    value: float
+    expected_reward: float
+    expected_performance: float
+    expected_side_effect: float
+    expected_completed: float
+    expected_impact: float
+    steps: int
+
+    def actions(self) -> list[int]:
+        """The actions of one episode, following the likeliest outcome; they stop where the state stays for good."""
+        mdp = self.impact.mdp
+        policy = stationary(self.policy)
+        x, taken = int(np.argmax(mdp.start)), []
+        for t in range(self.steps):
+            if mdp.terminal[x]:
+                break
+            a = int(policy[min(t, len(policy) - 1), x])
+            following = int(mdp.next_state[x, a, np.argmax(mdp.probability[x, a])])
+            if following == x and len(policy) == 1:
+                break
+            taken.append(a)
+            x = following
+        return taken
+
+
+def solve(
+    mdp: TabularMDP, penalty: Penalty | None = None, *, discount: float = 0.99, horizon: int | None = None
+) -> Solution:
+    """The exact optimum of a task under a penalty.
+
+    Args:
+        mdp: the task.
+        penalty: None for none.
+        discount: of the penalised reward, in [0, 1].
+        horizon: plan and evaluate over so many steps, by backward induction; None: the discounted endless problem,
+            evaluated over the level's time limit.
+
+    Raises:
+        ImpactError: settings out of range, a penalty that does not fit the task, or undiscounted values that
+            grow without bound.
+
+    >>> from impactrl.compile import compile_mdp
+    >>> best = solve(compile_mdp("Options"), Penalty(weight=1.0), discount=0.99)
+    >>> best.expected_performance, best.expected_side_effect, len(best.actions())
+    (1.0, 0.0, 7)
+    """
+    impact = (penalty or Penalty(deviation="none")).fit(mdp)
+    return plan(impact, Planner(discount=discount, horizon=horizon), impact.penalty.weight)
+
+
+def plan(impact: Impact, settings: Planner, weight: float) -> Solution:
+    """The exact optimum of a fitted penalty at any weight; see `solve`."""
+    mdp = impact.mdp
+    continuing = np.where(mdp.terminal[mdp.next_state], 0.0, mdp.probability)
+    reward = (mdp.probability * impact.penalised_reward(weight)).sum(axis=2)
+    if settings.horizon is None:
+        steps = mdp.time_limit
+        q, policy = _endless(mdp, continuing, reward, settings.discount)
+        first = q
+    else:
+        steps = settings.horizon
+        q = finite_horizon_action_values(mdp.next_state, continuing, reward, discount=settings.discount, horizon=steps)
+        policy, first = greedy(q), q[0]
+    sums, last = episode_columns(
+        mdp.next_state, mdp.probability, impact.columns, mdp.terminal, mdp.start, stationary(policy), steps
+    )
+    return Solution(
+        impact=impact,
+        q=q,
+        policy=policy,
+        value=float(mdp.start @ first.max(axis=1)),
+        expected_reward=float(sums[0]),
+        expected_performance=float(sums[1]),
+        expected_side_effect=float(sums[2]),
+        expected_completed=float(last @ mdp.completed),
+        expected_impact=float(sums[3]),
+        steps=steps,
+    )
+
+
+def _endless(
+    mdp: TabularMDP, continuing: NDArray[np.float64], reward: NDArray[np.float64], discount: float
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    values = optimal_values(mdp.next_state, continuing, reward, discount=discount).values
+    q = action_values(mdp.next_state, continuing, reward, values, discount=discount)
+    policy = greedy(q)
+    if discount < 1:
+        return q, policy
+    # Undiscounted, putting a payment off for ever ties with taking it. Of all optimal actions take those that are
+    # still optimal for discounts just below 1: they minimise the values of the states still to come.
+    optimal = q >= np.take_along_axis(q, policy[:, None], axis=1) - 1e-9
+    delay = np.where(optimal, -(continuing * values[mdp.next_state]).sum(axis=2), -np.inf)
+    haste = optimal_values(mdp.next_state, continuing, delay, discount=1.0).values
+    policy = greedy(action_values(mdp.next_state, continuing, delay, haste, discount=1.0))
+    reached = policy_values(mdp.next_state, continuing, reward, policy, discount=1.0).values
+    if not np.allclose(reached, values, rtol=1e-9, atol=1e-9):
+        raise ImpactError("no stationary policy reaches the undiscounted optimum; use a discount below 1")
+    return q, policy

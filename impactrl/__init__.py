@@ -1,0 +1,69 @@
+"""Side effects in reinforcement learning: worlds with a hidden score, impact measures, planners and learners.
+
+Importing registers the environments `impactrl/<Level>-v0` with Gymnasium. Everything listed in `__all__` is loaded
+when first used.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+import impactrl.envs  # noqa: F401  (registers the levels)
+
+if TYPE_CHECKING:
+    from impactrl.agents.planner import Planner as Planner
+    from impactrl.agents.planner import solve as solve
+    from impactrl.agents.q_learning import QLearning as QLearning
+    from impactrl.agents.q_learning import train as train
+    from impactrl.analysis.plots import plot_learning_curves as plot_learning_curves
+    from impactrl.analysis.plots import plot_tradeoff as plot_tradeoff
+    from impactrl.compile import compile_mdp as compile_mdp
+    from impactrl.env import GridEnv as GridEnv
+    from impactrl.errors import ImpactError as ImpactError
+    from impactrl.explaining import explain as explain
+    from impactrl.levels import register_level as register_level
+    from impactrl.mdp import TabularMDP as TabularMDP
+    from impactrl.measures.penalty import Penalty as Penalty
+    from impactrl.runs.sweep import Sweep as Sweep
+    from impactrl.runs.sweep import sweep as sweep
+    from impactrl.world import GridWorld as GridWorld
+    from impactrl.world import Outcome as Outcome
+    from impactrl.world import World as World
+    from impactrl.wrappers import ImpactPenalty as ImpactPenalty
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "GridEnv": "env",
+    "GridWorld": "world",
+    "ImpactError": "errors",
+    "ImpactPenalty": "wrappers",
+    "Outcome": "world",
+    "Penalty": "measures.penalty",
+    "Planner": "agents.planner",
+    "QLearning": "agents.q_learning",
+    "Sweep": "runs.sweep",
+    "TabularMDP": "mdp",
+    "World": "world",
+    "compile_mdp": "compile",
+    "explain": "explaining",
+    "plot_learning_curves": "analysis.plots",
+    "plot_tradeoff": "analysis.plots",
+    "register_level": "levels",
+    "solve": "agents.planner",
+    "sweep": "runs.sweep",
+    "train": "agents.q_learning",
+}
+
+__all__ = sorted(_HOMES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'impactrl' has no attribute {name!r}")
+    value = getattr(import_module(f"impactrl.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,43 @@
+"""The one error class that users see, and the wording of near matches."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+__all__ = ["ImpactError", "require_known", "require_one_of"]
+
+
+class ImpactError(ValueError):
+    """Something the user gave cannot be used; the message says what was expected, what came and what to do."""
+
+
+def require_known(kind: str, name: str, known: Iterable[str]) -> str:
+    """Returns `name` if it is one of `known`; raises with the near ones otherwise.
+
+    Args:
+        kind: what is being named, for the message ("deviation", "environment").
+        name: what the user wrote.
+        known: the names that would do.
+
+    Raises:
+        ImpactError: `name` is not known.
+
+    >>> require_known("baseline", "start", ["start", "inaction"])
+    'start'
+    >>> require_known("baseline", "inactoin", ["start", "inaction"])
+    Traceback (most recent call last):
+    impactrl.errors.ImpactError: unknown baseline 'inactoin': did you mean 'inaction'? Known: inaction, start
+    """
+    names = sorted(known)
+    if name in names:
+        return name
+    near = get_close_matches(str(name).lower(), [*names, *(n.lower() for n in names)], n=3, cutoff=0.5)
+    matches = [n for n in names if n in near or n.lower() in near]
+    hint = f"did you mean {' or '.join(map(repr, matches))}? " if matches else ""
+    raise ImpactError(f"unknown {kind} {name!r}: {hint}Known: {', '.join(names)}")
+
+
+def require_one_of(field: str, value: object, allowed: Iterable[object]) -> None:
+    """Raises unless `value` is one of the `allowed` settings of a field."""
+    options = list(allowed)
+    if value not in options:
+        raise ImpactError(f"{field} must be one of {', '.join(map(repr, options))}, not {value!r}")

@@ -1,0 +1,101 @@
+"""`explain`: what a penalty sees, step by step."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import gymnasium as gym
+import pandas as pd
+
+from impactrl.env import GridEnv
+from impactrl.errors import ImpactError
+from impactrl.levels import world_of
+from impactrl.measures.penalty import Penalty
+from impactrl.world import AnyWorld
+from impactrl.wrappers import ImpactPenalty
+
+__all__ = ["explain", "parse_actions"]
+
+LETTERS = {"U": "up", "D": "down", "L": "left", "R": "right", "N": "noop"}
+
+
+def parse_actions(actions: str | Sequence[int], names: Sequence[str]) -> list[int]:
+    """Actions as indices.
+
+    Args:
+        actions: letters U D L R N ("LDR"), numbers ("2 1 3" or "2,1,3"), or a sequence of indices.
+        names: names of the world's actions.
+
+    Raises:
+        ImpactError: a letter or number that is no action of the world.
+
+    >>> parse_actions("LD R", ["up", "down", "left", "right", "noop"])
+    [2, 1, 3]
+    """
+    if not isinstance(actions, str):
+        indices = [int(a) for a in actions]
+    elif any(c.isdigit() for c in actions):
+        words = actions.replace(",", " ").split()
+        if not all(word.isdigit() for word in words):
+            raise ImpactError(f"actions are letters or numbers, not both: {actions!r}")
+        indices = [int(word) for word in words]
+    else:
+        letters = {k: names.index(v) for k, v in LETTERS.items() if v in names}
+        wrong = [c for c in actions.upper() if not c.isspace() and c not in letters]
+        if wrong:
+            known = ", ".join(f"{k} = {LETTERS[k]}" for k in letters) or "none here: give numbers"
+            raise ImpactError(f"unknown action {wrong[0]!r} in {actions!r}; letters: {known}")
+        indices = [letters[c] for c in actions.upper() if not c.isspace()]
+    for index in indices:
+        if not 0 <= index < len(names):
+            listing = ", ".join(f"{i} = {name}" for i, name in enumerate(names))
+            raise ImpactError(f"there is no action {index}; the actions are {listing}")
+    return indices
+
+
+def explain(
+    source: "str | gym.Env[Any, Any] | AnyWorld",
+    *,
+    actions: str | Sequence[int],
+    penalty: Penalty | None = None,
+    seed: int = 0,
+    **settings: Any,
+) -> pd.DataFrame:
+    """Plays actions and reports, step by step, what happened and what a penalty makes of it.
+
+    Args:
+        source: as in `compile_mdp`.
+        actions: see `parse_actions`. The episode may end before they do; the rest is not played.
+        penalty: None for none.
+        seed: of the environment, for stochastic worlds.
+        settings: of the level, where `source` is a name.
+
+    Returns:
+        One row per step: `action` (its name), `state` (integer id reached), `reward` (of the task), `performance`,
+        `side_effect` and `completed` (of the episode so far), `deviation` and `penalty` (of this step).
+
+    >>> explain("Options", actions="D", penalty=Penalty(discount=1.0)).round(4).iloc[0].to_dict()
+    {'action': 'down', 'state': 1, 'reward': 0.0, 'performance': -2.0, 'side_effect': 1.0, 'completed': False, 'deviation': 0.8333, 'penalty': 0.8333}
+    """  # noqa: E501
+    world, _ = world_of(source, settings)
+    penalty = penalty or Penalty(deviation="none")
+    env = ImpactPenalty(GridEnv(world), **vars(penalty))
+    env.reset(seed=seed)
+    rows = []
+    for action in parse_actions(actions, list(world.actions)):
+        _, _, terminated, _, info = env.step(action)
+        rows.append(
+            {
+                "action": world.actions[action],
+                "state": info["state"],
+                "reward": info["task_reward"],
+                "performance": info["performance"],
+                "side_effect": info["side_effect"],
+                "completed": info["completed"],
+                "deviation": info["impact/deviation"],
+                "penalty": info["impact/penalty"],
+            }
+        )
+        if terminated:
+            break
+    columns = ["action", "state", "reward", "performance", "side_effect", "completed", "deviation", "penalty"]
+    return pd.DataFrame(rows, columns=columns)

@@ -1,0 +1,1 @@
+"""Impact measures: value family x baseline x summary x rollout x scale x weight."""

@@ -1,0 +1,1 @@
+"""Runs: specifications, sweeps, and the store that keeps their results."""

@@ -1,0 +1,79 @@
+"""From a specification to a result. Pure: safe to send to any worker."""
+
+import time
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from impactrl.agents.planner import Planner, plan
+from impactrl.agents.q_learning import train
+from impactrl.compile import compile_mdp
+from impactrl.mdp import TabularMDP
+from impactrl.measures.penalty import Impact, Penalty
+from impactrl.runs.specification import Environment, RunSpecification
+
+__all__ = ["RunResult", "execute", "fitted"]
+
+FITS_KEPT = 32
+_one_at_a_time = Lock()
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RunResult:
+    """What came of a run.
+
+    Attributes:
+        evaluations: [E] int64, episodes of training before each greedy evaluation; [0] for a planner.
+        history: [E, 5] float64, the columns of `COLUMNS` at each.
+        steps: environment steps taken.
+        seconds: wall time, without the fitting that runs share.
+    """
+
+    evaluations: NDArray[np.int64]
+    history: NDArray[np.float64]
+    steps: int
+    seconds: float
+
+
+def fitted(environment: Environment, penalty: Penalty) -> Impact:
+    """The fitted penalty of a run, shared by all weights and kept for the next runs."""
+    with _one_at_a_time:
+        return _fit(environment, replace(penalty, weight=1.0))
+
+
+@lru_cache(maxsize=FITS_KEPT)
+def _compile(environment: Environment) -> TabularMDP:
+    settings: dict[str, Any] = dict(environment.settings)
+    return compile_mdp(environment.name, **settings)
+
+
+@lru_cache(maxsize=FITS_KEPT)
+def _fit(environment: Environment, penalty: Penalty) -> Impact:
+    return penalty.fit(_compile(environment))
+
+
+def execute(specification: RunSpecification) -> RunResult:
+    """Does one run. The same specification gives the same result, bit for bit."""
+    impact = fitted(specification.environment, specification.penalty)
+    weight = specification.penalty.weight
+    begin = time.perf_counter()
+    if isinstance(specification.agent, Planner):
+        best = plan(impact, specification.agent, weight)
+        columns = [
+            best.expected_reward,
+            best.expected_performance,
+            best.expected_side_effect,
+            best.expected_completed,
+            best.expected_impact,
+        ]
+        evaluations, history, steps = np.zeros(1, dtype=np.int64), np.array([columns]), 0
+    else:
+        seeds = [specification.seed_sequence()]
+        training = train(impact, specification.agent, weights=[weight], seeds=seeds)
+        evaluations, history, steps = training.evaluations, training.history[0], int(training.steps[0])
+    seconds = time.perf_counter() - begin
+    return RunResult(evaluations=evaluations, history=history, steps=steps, seconds=seconds)
