@@ -14,8 +14,12 @@ if TYPE_CHECKING:
     from impactrl.agents.planner import solve as solve
     from impactrl.agents.q_learning import QLearning as QLearning
     from impactrl.agents.q_learning import train as train
+    from impactrl.analysis.boards import plot_episode as plot_episode
     from impactrl.analysis.plots import plot_learning_curves as plot_learning_curves
     from impactrl.analysis.plots import plot_tradeoff as plot_tradeoff
+    from impactrl.analysis.plots import save_figure as save_figure
+    from impactrl.analysis.statistics import outcome_table as outcome_table
+    from impactrl.analysis.statistics import summarise as summarise
     from impactrl.compile import compile_mdp as compile_mdp
     from impactrl.env import GridEnv as GridEnv
     from impactrl.errors import ImpactError as ImpactError
@@ -23,6 +27,9 @@ if TYPE_CHECKING:
     from impactrl.levels import register_level as register_level
     from impactrl.mdp import TabularMDP as TabularMDP
     from impactrl.measures.penalty import Penalty as Penalty
+    from impactrl.runs.files import read_sweep as read_sweep
+    from impactrl.runs.specification import Environment as Environment
+    from impactrl.runs.store import Store as Store
     from impactrl.runs.sweep import Sweep as Sweep
     from impactrl.runs.sweep import sweep as sweep
     from impactrl.world import GridWorld as GridWorld
@@ -33,6 +40,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Environment": "runs.specification",
     "GridEnv": "env",
     "GridWorld": "world",
     "ImpactError": "errors",
@@ -41,15 +49,21 @@ _HOMES = {
     "Penalty": "measures.penalty",
     "Planner": "agents.planner",
     "QLearning": "agents.q_learning",
+    "Store": "runs.store",
     "Sweep": "runs.sweep",
     "TabularMDP": "mdp",
     "World": "world",
     "compile_mdp": "compile",
     "explain": "explaining",
+    "outcome_table": "analysis.statistics",
+    "plot_episode": "analysis.boards",
     "plot_learning_curves": "analysis.plots",
     "plot_tradeoff": "analysis.plots",
+    "read_sweep": "runs.files",
     "register_level": "levels",
+    "save_figure": "analysis.plots",
     "solve": "agents.planner",
+    "summarise": "analysis.statistics",
     "sweep": "runs.sweep",
     "train": "agents.q_learning",
 }

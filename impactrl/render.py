@@ -11,6 +11,7 @@ from itertools import groupby, pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from impactrl.errors import ImpactError
 from impactrl.sprites import BLACK, SPRITES, WHITE, Sprite, letter, rasterise, rgb, segment_distance
 
 __all__ = ["SPRITES", "draw_board", "draw_path", "draw_text_board", "filmstrip"]
@@ -31,7 +32,7 @@ def draw_board(board: NDArray[np.uint8], tiles: Mapping[str, str], *, cell_size:
         RGB image [H * cell_size, W * cell_size, 3], new at each call.
 
     Raises:
-        ValueError: The board, a sprite's name or the cell size is not as above.
+        ImpactError: The board, a sprite's name or the cell size is not as above.
     """
     _check_board(board, tiles)
     _check_cell_size(cell_size)
@@ -52,7 +53,7 @@ def draw_text_board(board: NDArray[np.uint8], tiles: Mapping[str, str], *, colou
         colour: Whether to add the escape sequences of a terminal with 256 colours.
 
     Raises:
-        ValueError: The board or a sprite's name is not as above.
+        ImpactError: The board or a sprite's name is not as above.
     """
     _check_board(board, tiles)
     rows = [bytes(row).decode("latin-1") for row in board]
@@ -80,17 +81,17 @@ def draw_path(image: Image, cells: Sequence[tuple[int, int]], *, cell_size: int 
         A new image of the same shape.
 
     Raises:
-        ValueError: A cell is off the board, or the image, the cell size or the colour is not as above.
+        ImpactError: A cell is off the board, or the image, the cell size or the colour is not as above.
     """
     _check_cell_size(cell_size)
     _check_frame(image)
     height, width = image.shape[:2]
     rows, columns = height // cell_size, width // cell_size
     if height % cell_size or width % cell_size:
-        raise ValueError(f"expected an image of whole cells of {cell_size} px, got {height} x {width} px")
+        raise ImpactError(f"expected an image of whole cells of {cell_size} px, got {height} x {width} px")
     for row, column in cells:
         if not (0 <= row < rows and 0 <= column < columns):
-            raise ValueError(f"expected cells on a board of {rows} x {columns}, got ({row}, {column})")
+            raise ImpactError(f"expected cells on a board of {rows} x {columns}, got ({row}, {column})")
 
     edge = max(1.0, cell_size * 0.03)
     outside = np.full((height, width), np.inf)
@@ -120,16 +121,16 @@ def filmstrip(frames: Sequence[Image], *, columns: int = 8, gap: int = 8) -> Ima
         RGB image [R * H + (R - 1) * gap, C * W + (C - 1) * gap, 3] with C = min(columns, frames) and R rows.
 
     Raises:
-        ValueError: There is no frame, the frames differ in shape, or `columns` or `gap` is too small.
+        ImpactError: There is no frame, the frames differ in shape, or `columns` or `gap` is too small.
     """
     if not frames:
-        raise ValueError("expected at least one frame, got none")
+        raise ImpactError("expected at least one frame, got none")
     if columns < 1 or gap < 0:
-        raise ValueError(f"expected columns >= 1 and gap >= 0, got columns={columns}, gap={gap}")
+        raise ImpactError(f"expected columns >= 1 and gap >= 0, got columns={columns}, gap={gap}")
     for frame in frames:
         _check_frame(frame)
     if len(shapes := {frame.shape for frame in frames}) > 1:
-        raise ValueError(f"expected frames of one shape, got {sorted(shapes)}")
+        raise ImpactError(f"expected frames of one shape, got {sorted(shapes)}")
     height, width = frames[0].shape[:2]
     columns = min(columns, len(frames))
     rows = -(-len(frames) // columns)
@@ -171,18 +172,18 @@ def _strokes(cells: Sequence[tuple[int, int]]) -> Iterator[Stroke]:
 
 def _check_board(board: NDArray[np.uint8], tiles: Mapping[str, str]) -> None:
     if board.dtype != np.uint8 or board.ndim != 2 or not board.size:
-        raise ValueError(f"expected a board of uint8 [H, W], got {board.dtype} {list(board.shape)}")
+        raise ImpactError(f"expected a board of uint8 [H, W], got {board.dtype} {list(board.shape)}")
     for char, name in tiles.items():
         if name not in SPRITES:
             near = get_close_matches(name, SPRITES) or sorted(SPRITES)
-            raise ValueError(f"expected a sprite's name for {char!r}, got {name!r}; is it one of {near}?")
+            raise ImpactError(f"expected a sprite's name for {char!r}, got {name!r}; is it one of {near}?")
 
 
 def _check_cell_size(cell_size: int) -> None:
     if not 4 <= cell_size <= 512:
-        raise ValueError(f"expected a cell size of 4 to 512 px, got {cell_size}")
+        raise ImpactError(f"expected a cell size of 4 to 512 px, got {cell_size}")
 
 
 def _check_frame(frame: Image) -> None:
     if frame.dtype != np.uint8 or frame.ndim != 3 or frame.shape[2] != 3:
-        raise ValueError(f"expected an RGB image of uint8 [H, W, 3], got {frame.dtype} {list(frame.shape)}")
+        raise ImpactError(f"expected an RGB image of uint8 [H, W, 3], got {frame.dtype} {list(frame.shape)}")

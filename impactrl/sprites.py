@@ -18,6 +18,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from impactrl.errors import ImpactError
+
 Coordinates = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 Shape = Callable[[Coordinates, Coordinates], Mask]
@@ -51,10 +53,10 @@ def rgb(colour: str) -> NDArray[np.uint8]:
     """Red, green and blue of a colour "#RRGGBB", as [3].
 
     Raises:
-        ValueError: `colour` is written in another way.
+        ImpactError: `colour` is written in another way.
     """
     if not re.fullmatch(r"#[0-9a-fA-F]{6}", colour):
-        raise ValueError(f"expected a colour '#RRGGBB', got {colour!r}")
+        raise ImpactError(f"expected a colour '#RRGGBB', got {colour!r}")
     return np.frombuffer(bytes.fromhex(colour[1:]), np.uint8)
 
 

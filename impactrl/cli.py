@@ -1,0 +1,285 @@
+"""The command line. Options are the fields of the library's dataclasses."""
+
+import sys
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Any
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+import impactrl
+from impactrl.agents.planner import Planner
+from impactrl.agents.q_learning import QLearning
+from impactrl.errors import ImpactError
+from impactrl.levels import level_names, world_of
+from impactrl.measures.penalty import COLUMNS, Penalty
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from impactrl.mdp import TabularMDP
+
+__all__ = ["main"]
+
+STORE_NAME = "results.db"
+
+Name = Annotated[str, tyro.conf.Positional]
+PenaltyFlags = Annotated[Penalty, tyro.conf.arg(name="")]
+
+
+def _settings(pairs: tuple[str, ...]) -> dict[str, Any]:
+    """`goal_reward=1` as keyword arguments; values are read as TOML, bare words as text."""
+    settings = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise ImpactError(f"a setting is written name=value, not {pair!r}")
+        try:
+            settings[key] = tomllib.loads(f"value = {value}")["value"]
+        except tomllib.TOMLDecodeError:
+            settings[key] = value
+    return settings
+
+
+def _print_table(table: "pd.DataFrame", title: str = "") -> None:
+    """A pandas table on the terminal, numbers to four digits."""
+    drawn = Table(title=title or None, title_justify="left")
+    for column in table.columns:
+        drawn.add_column(str(column), justify="right" if table[column].dtype.kind in "fi" else "left")
+    for row in table.itertuples(index=False):
+        drawn.add_row(*(f"{v:.4g}" if isinstance(v, float) else str(v) for v in row))
+    console = Console()
+    # A table that is cut off is of no use in a file or a pipe.
+    (console if console.is_terminal else Console(width=200)).print(drawn)
+
+
+def envs() -> None:
+    """List the levels: states, boards, time limit and what each is about."""
+    import pandas as pd
+
+    rows = []
+    for name in level_names():
+        mdp = impactrl.compile_mdp(name)
+        world, limit = world_of(name, {})
+        about = (type(world).__doc__ or "").splitlines()[0]
+        boards = len({tuple(mdp.board_text(i)) for i in range(mdp.num_states)})
+        rows.append((name, mdp.num_states, boards, int(mdp.terminal.sum()), limit, about))
+    columns = ["level", "states", "boards", "ends", "time limit", "about"]
+    _print_table(pd.DataFrame(rows, columns=columns))
+
+
+def show(env: Name, /, settings: tuple[str, ...] = (), png: Path | None = None) -> None:
+    """Show a level: its board, its rules, the size of its state space.
+
+    Args:
+        env: level or environment id.
+        settings: of the level, as name=value.
+        png: write a picture of the first board to this file.
+    """
+    from impactrl.render import draw_text_board
+
+    chosen = _settings(settings)
+    mdp = impactrl.compile_mdp(env, **chosen)
+    world, _ = world_of(env, chosen)
+    first = mdp.states[int(mdp.start.argmax())]
+    print(draw_text_board(mdp.draw(first), mdp.tiles, colour=sys.stdout.isatty()), end="\n\n")
+    print((type(world).__doc__ or "").strip(), end="\n\n")
+    print(
+        f"{mdp.num_states} states ({int(mdp.terminal.sum())} end the episode), {mdp.num_actions} actions: "
+        f"{', '.join(f'{i} {name}' for i, name in enumerate(mdp.actions))}; cut off after {mdp.time_limit} steps"
+    )
+    if png is not None:
+        _save_episode(mdp, impactrl.explain(env, actions="", **chosen), png, title=env)
+
+
+def solve(
+    env: Name,
+    /,
+    penalty: PenaltyFlags = Penalty(),  # noqa: B008  (tyro reads the defaults of a frozen dataclass)
+    plan: Planner = Planner(),  # noqa: B008
+    settings: tuple[str, ...] = (),
+    png: Path | None = None,
+) -> None:
+    """Compute the exact best policy under a penalty and what it does to all five columns.
+
+    Args:
+        env: level or environment id.
+        penalty: what the agent pays for its impact.
+        plan: of the planner.
+        settings: of the level, as name=value.
+        png: write a picture of the optimal episode to this file.
+    """
+    import pandas as pd
+
+    chosen = _settings(settings)
+    mdp = impactrl.compile_mdp(env, **chosen)
+    best = impactrl.solve(mdp, penalty, discount=plan.discount, horizon=plan.horizon)
+    actions = best.actions()
+    names = " ".join(mdp.actions[a] for a in actions) or "nothing: the agent stays where it is"
+    title = f"{env}, {penalty.label}, weight {penalty.weight:g}"
+    outcome = pd.DataFrame([[getattr(best, f"expected_{column}") for column in COLUMNS]], columns=list(COLUMNS))
+    _print_table(outcome, f"{title}: the optimum over {best.steps} steps")
+    print(f"actions: {names}")
+    if png is not None:
+        _save_episode(mdp, impactrl.explain(env, actions=actions, penalty=penalty, **chosen), png, title=title)
+
+
+def explain(
+    env: Name,
+    /,
+    actions: str,
+    penalty: PenaltyFlags = Penalty(),  # noqa: B008
+    settings: tuple[str, ...] = (),
+    png: Path | None = None,
+) -> None:
+    """Play actions and show, step by step, what a penalty makes of them.
+
+    Args:
+        env: level or environment id.
+        actions: letters U D L R N, or numbers.
+        penalty: what the agent pays for its impact.
+        settings: of the level, as name=value.
+        png: write a picture of the episode to this file.
+    """
+    chosen = _settings(settings)
+    steps = impactrl.explain(env, actions=actions, penalty=penalty, **chosen)
+    title = f"{env}, {penalty.label}, weight {penalty.weight:g}"
+    _print_table(steps, title)
+    if png is not None:
+        _save_episode(impactrl.compile_mdp(env, **chosen), steps, png, title=title)
+
+
+def train(
+    env: Name,
+    /,
+    penalty: PenaltyFlags = Penalty(),  # noqa: B008
+    agent: QLearning = QLearning(),  # noqa: B008
+    seeds: int = 10,
+    settings: tuple[str, ...] = (),
+    store: Path | None = None,
+    jobs: int | None = None,
+) -> None:
+    """Train Q-learning under a penalty, a run per seed, and show what came of it.
+
+    Args:
+        env: level or environment id.
+        penalty: what the agent pays for its impact.
+        agent: of the learner.
+        seeds: how many runs.
+        settings: of the level, as name=value.
+        store: keep the runs in this results store.
+        jobs: runs at once; default one per core.
+    """
+    from impactrl.runs.specification import Environment
+    from impactrl.runs.sweep import Sweep, sweep
+
+    environment = Environment(env, tuple(_settings(settings).items()))
+    plan = Sweep(environments=(environment,), penalties=(penalty,), seeds=seeds, agent=agent)
+    with TemporaryDirectory() as folder:
+        runs = sweep(plan, store=store or Path(folder) / "results.db", jobs=jobs)
+    _print_outcomes(runs)
+
+
+def sweep(file: Annotated[Path, tyro.conf.Positional], /, out: Path, jobs: int | None = None) -> None:
+    """Do all runs of a sweep file, or go on where an earlier call stopped, and draw the results.
+
+    Args:
+        file: the plan, TOML; see the README.
+        out: folder for the results store and the figures.
+        jobs: runs at once; default one per core.
+    """
+    from impactrl.runs.files import read_sweep
+    from impactrl.runs.sweep import sweep as run_sweep
+
+    plan = read_sweep(file)
+    _make_folder(out)
+    runs = run_sweep(plan, store=out / STORE_NAME, jobs=jobs)
+    _print_outcomes(runs)
+    _draw(out)
+
+
+def plot(folder: Annotated[Path, tyro.conf.Positional], /) -> None:
+    """Draw the figures of a sweep's folder: the trade-off, and the learning curves.
+
+    Args:
+        folder: as given to `impactrl sweep --out`.
+    """
+    _draw(folder)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ImpactError(f"cannot make the folder {folder}: {error.strerror}") from None
+
+
+def _print_outcomes(runs: "pd.DataFrame") -> None:
+    from impactrl.analysis.statistics import outcome_table
+
+    _print_table(outcome_table(runs), "Outcomes at the best weight of each penalty")
+
+
+def _draw(folder: Path) -> None:
+    from impactrl.analysis.plots import plot_learning_curves, plot_tradeoff, save_figure
+    from impactrl.runs.store import Store
+
+    with Store(folder / STORE_NAME, create=False) as store:
+        runs, curves = store.runs(), store.curves()
+    figures = {"tradeoff.png": plot_tradeoff(runs)}
+    if (curves["episode"] > 0).any():
+        figures["learning.png"] = plot_learning_curves(curves)
+    for name, figure in figures.items():
+        _write(save_figure, figure, folder / name)
+
+
+def _save_episode(mdp: "TabularMDP", steps: "pd.DataFrame", path: Path, *, title: str) -> None:
+    from impactrl.analysis.boards import plot_episode
+    from impactrl.analysis.plots import save_figure
+
+    _write(save_figure, plot_episode(mdp, steps, title=title), path)
+
+
+def _write(save: "Callable[[Figure, Path], None]", figure: "Figure", path: Path) -> None:
+    try:
+        save(figure, path)
+    except OSError as error:
+        raise ImpactError(f"cannot write {path}: {error.strerror}") from None
+    print(f"wrote {path}")
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "envs": envs,
+    "show": show,
+    "solve": solve,
+    "explain": explain,
+    "train": train,
+    "sweep": sweep,
+    "plot": plot,
+}
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Runs a command; a mistake of the user's is one line and exit status 2, an interruption 130."""
+    try:
+        tyro.extras.subcommand_cli_from_dict(
+            COMMANDS,
+            prog="impactrl",
+            description="Side effects in reinforcement learning: levels, impact measures, agents, sweeps, figures.",
+            args=arguments,
+        )
+    except ImpactError as error:
+        print(f"impactrl: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("impactrl: interrupted; runs that had finished are stored, the same command goes on", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,84 @@
+"""Sweep files: a plan as TOML."""
+
+import tomllib
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from impactrl.errors import ImpactError, require_known
+from impactrl.measures.penalty import penalty_from_json
+from impactrl.runs.specification import AGENTS, Environment
+from impactrl.runs.sweep import Sweep
+
+__all__ = ["read_sweep"]
+
+
+def read_sweep(path: str | Path) -> Sweep:
+    """Reads a plan.
+
+    The keys are those of `Sweep`. An environment is a name, or a table with `name` and its settings; a penalty is a
+    table with the fields of `Penalty`; the agent is a table with `name` ("q_learning" or "planner") and the fields
+    of its class:
+
+    ```toml
+    environments = ["Options", { name = "Box", goal_reward = 1 }]
+    weights = [0.1, 1, 10]
+    seeds = 20
+    agent = { name = "q_learning", learning_rate = 1.0 }
+
+    [[penalties]]
+    deviation = "relative_reachability"
+    baseline = "stepwise"
+    ```
+
+    Raises:
+        ImpactError: no such file, no TOML (says where), an unknown key (names the near ones), or a value that
+            cannot be; names the file.
+    """
+    try:
+        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ImpactError(f"cannot read the sweep file {path}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ImpactError(f"{path} is no TOML file: {error}") from None
+    try:
+        return _sweep(content)
+    except ImpactError as error:
+        raise ImpactError(f"{path}: {error}") from None
+    except TypeError as error:
+        raise ImpactError(f"{path}: a value has the wrong type: {error}") from None
+
+
+def _sweep(content: Mapping[str, Any]) -> Sweep:
+    for key in content:
+        require_known("key", key, [field.name for field in fields(Sweep)])
+    for key in ("environments", "penalties"):
+        if not isinstance(content.get(key), list):
+            raise ImpactError(f"a sweep needs a list of {key}")
+    given: dict[str, Any] = {key: content[key] for key in ("weights", "seeds") if key in content}
+    if "agent" in content:
+        given["agent"] = _agent(content["agent"])
+    return Sweep(
+        environments=tuple(_environment(entry) for entry in content["environments"]),
+        penalties=tuple(penalty_from_json(entry) for entry in content["penalties"]),
+        **given,
+    )
+
+
+def _environment(entry: str | Mapping[str, Any]) -> Environment:
+    if isinstance(entry, str):
+        return Environment(entry)
+    if "name" not in entry:
+        raise ImpactError(f"an environment is a name or a table with a name, not {dict(entry)!r}")
+    return Environment(entry["name"], tuple((k, v) for k, v in entry.items() if k != "name"))
+
+
+def _agent(entry: Mapping[str, Any]) -> Any:
+    if not isinstance(entry, Mapping) or "name" not in entry:
+        raise ImpactError(f"the agent is a table with a name: one of {', '.join(AGENTS)}")
+    kind = AGENTS[require_known("agent", entry["name"], AGENTS)]
+    settings = {k: v for k, v in entry.items() if k != "name"}
+    for key in settings:
+        require_known(f"setting of {entry['name']}", key, [field.name for field in fields(kind)])
+    return kind(**settings)
