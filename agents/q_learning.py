@@ -127,6 +127,7 @@ def train(
     columns = impact.columns
 
     def run(i: int) -> None:
+        own = np.zeros(q.shape[1:])  # not a view of q: neighbouring runs would share cache lines between threads
         steps[i] = _learn(
             np.random.default_rng(seeds[i]),
             mdp.next_state,
@@ -140,9 +141,10 @@ def train(
             settings.discount,
             evaluations,
             (mdp.probability, columns, mdp.start, completed),
-            q[i],
+            own,
             history[i],
         )
+        q[i] = own
 
     if threads == 1:
         for i in range(len(seeds)):

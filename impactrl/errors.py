@@ -30,8 +30,8 @@ def require_known(kind: str, name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     if name in names:
         return name
-    near = get_close_matches(str(name).lower(), [*names, *(n.lower() for n in names)], n=3, cutoff=0.5)
-    matches = [n for n in names if n in near or n.lower() in near]
+    lowered = {n.lower(): n for n in names}
+    matches = [lowered[n] for n in get_close_matches(str(name).lower(), lowered, n=3, cutoff=0.6)]
     hint = f"did you mean {' or '.join(map(repr, matches))}? " if matches else ""
     raise ImpactError(f"unknown {kind} {name!r}: {hint}Known: {', '.join(names)}")
 

@@ -46,7 +46,7 @@ def read_sweep(path: str | Path) -> Sweep:
         return _sweep(content)
     except ImpactError as error:
         raise ImpactError(f"{path}: {error}") from None
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ImpactError(f"{path}: a value has the wrong type: {error}") from None
 
 

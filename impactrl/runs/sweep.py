@@ -61,6 +61,8 @@ class Sweep:
                 raise ImpactError(f"{name} of a sweep must be different from each other")
         if self.seeds < 1:
             raise ImpactError(f"seeds must be at least 1, not {self.seeds}")
+        for penalty in self.penalties:
+            list(self._weighted(penalty))  # raises now rather than in the middle of the plan
 
     def runs(self) -> list[RunSpecification]:
         """All runs of the plan, each once, in order."""

@@ -1,0 +1,77 @@
+"""What a stranger types first: the README, the scripts, the wheel."""
+
+import re
+import shlex
+import subprocess
+import sys
+import venv
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", README, flags=re.DOTALL)
+
+
+def test_python_of_the_readme_runs_and_prints_what_it_says(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    code = "".join(blocks("python"))
+    exec(compile(code, "README.md", "exec"), {})
+    promised = re.findall(r"^# (.*)$", code, flags=re.MULTILINE)
+    assert capsys.readouterr().out.splitlines() == promised
+    assert (tmp_path / "tradeoff.png").exists()
+
+
+def test_commands_of_the_readme_run(tmp_path):
+    (tmp_path / "plan.toml").write_text(blocks("toml")[0])
+    commands = [line[2:].split("#")[0] for block in blocks("console") for line in block.splitlines()]
+    ours = [shlex.split(c) for c in commands if c.startswith("impactrl ")]
+    assert {c[1] for c in ours} == {"envs", "show", "solve", "explain", "train", "sweep", "plot"}
+    for command in ours:
+        done = subprocess.run(
+            [sys.executable, "-m", "impactrl.cli", *command[1:]], cwd=tmp_path, capture_output=True, text=True
+        )
+        assert done.returncode == 0, (command, done.stderr)
+        assert done.stdout
+        assert done.stderr == ""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("script", sorted((ROOT / "experiments").glob("*.py")), ids=lambda p: p.stem)
+def test_every_experiment_runs_in_quick_mode(script, tmp_path):
+    command = [sys.executable, str(script), "--quick", "--out", str(tmp_path / "out")]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "results.db").exists()
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_everything_and_works_in_a_clean_environment(tmp_path):
+    build = [sys.executable, "-m", "build", "--wheel", "--outdir", str(tmp_path), str(ROOT)]
+    subprocess.run(build, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = set(zipfile.ZipFile(wheel).namelist())
+    sources = [p for folder in ("envs", "agents") for p in (ROOT / folder).rglob("*") if p.suffix in (".py", ".txt")]
+    for path in sources:
+        assert f"impactrl/{path.relative_to(ROOT)}" in names
+    for path in (ROOT / "impactrl").rglob("*.py"):
+        assert str(path.relative_to(ROOT)) in names
+    assert "impactrl/py.typed" in names
+
+    # The dependencies are those of this environment; only the package itself is installed afresh.
+    venv.create(tmp_path / "clean", with_pip=False)
+    site = next((tmp_path / "clean" / "lib").glob("python*/site-packages"))
+    zipfile.ZipFile(wheel).extractall(site)
+    here = Path(pytest.__file__).parents[1]
+    (site / "dependencies.pth").write_text(str(here))
+    code = "import impactrl; print(impactrl.__file__); print(impactrl.compile_mdp('Offset').num_states)"
+    python = tmp_path / "clean" / "bin" / "python"
+    done = subprocess.run([python, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
+    place, states = done.stdout.splitlines()
+    assert place.startswith(str(site))
+    assert states == "398"
