@@ -136,7 +136,7 @@ def plan(impact: Impact, settings: Planner, weight: float) -> Solution:
         policy=policy,
         value=float(mdp.start @ first.max(axis=1)),
         expected_reward=float(sums[0]),
-        expected_performance=float(sums[1]),
+        expected_performance=float(sums[1] + mdp.initial_performance),
         expected_side_effect=float(sums[2]),
         expected_completed=float(last @ mdp.completed),
         expected_impact=float(sums[3]),

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from impactrl.dynamic_programming import episode_columns
 from impactrl.errors import ImpactError, require_one_of
-from impactrl.measures.penalty import Impact
+from impactrl.measures.penalty import COLUMNS, Impact
 
 __all__ = ["EPSILON_SCHEDULES", "QLearning", "Training", "train"]
 
@@ -152,6 +152,7 @@ def train(
     else:
         with ThreadPoolExecutor(threads) as pool:
             list(pool.map(run, range(len(seeds))))
+    history[:, :, COLUMNS.index("performance")] += mdp.initial_performance
     return Training(q=q, evaluations=evaluations, history=history, steps=steps)
 
 

@@ -4,8 +4,22 @@ from impactrl.levels import register_level
 
 __all__: list[str] = []
 
+# Turner, Hadfield-Menell and Tadepalli (2020)
 register_level("Options", "impactrl.envs.sokoban:Options")
-register_level("Interference", "impactrl.envs.interference:Interference")
+register_level("Damage", "impactrl.envs.dog:Damage")
+register_level("Correction", "impactrl.envs.off_switch:Correction")
 register_level("Offset", "impactrl.envs.conveyor:Offset", time_limit=20)
+register_level("OffsetSushi", "impactrl.envs.conveyor:OffsetSushi", time_limit=20)
+register_level("Interference", "impactrl.envs.interference:Interference")
+register_level("Vase", "impactrl.envs.fragile:Vase")
+register_level("Burning", "impactrl.envs.fragile:Burning")
+register_level("BurningOnFire", "impactrl.envs.fragile:BurningOnFire")
+# Krakovna et al. (2019, 2020)
 register_level("Box", "impactrl.envs.sokoban:Box")
+register_level("Sokocoin1", "impactrl.envs.sokoban:Sokocoin1")
+register_level("Sokocoin2", "impactrl.envs.sokoban:Sokocoin2")
+register_level("Sokocoin3", "impactrl.envs.sokoban:Sokocoin3")
 register_level("ConveyorVase", "impactrl.envs.conveyor:ConveyorVase")
+register_level("ConveyorSushi", "impactrl.envs.conveyor:ConveyorSushi")
+register_level("SushiGoal", "impactrl.envs.conveyor:SushiGoal")
+register_level("SushiGoal2", "impactrl.envs.conveyor:SushiGoal2")

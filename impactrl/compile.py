@@ -108,6 +108,7 @@ def compile_mdp(
         terminal=np.frombuffer(ends, dtype=np.bool_).copy(),
         completed=np.fromiter((world.completed(s) for s in states), dtype=np.bool_, count=len(states)),
         start=start,
+        initial_performance=world.initial_performance,
         situation=situation,
         actions=tuple(world.actions),
         noop=world.noop,

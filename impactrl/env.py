@@ -1,6 +1,7 @@
 """The one Gymnasium adapter: any `World` as an environment."""
 
-from functools import cached_property
+from collections.abc import Hashable
+from functools import cached_property, lru_cache
 from typing import Any
 
 import gymnasium as gym
@@ -28,8 +29,8 @@ class GridEnv(gym.Env[Any, np.int64]):
         `state`: the integer id of the state in `mdp`; Markov also where the board hides something.
         `planes`: float32 [characters, rows, columns], one 0/1 plane per character, in the order of `characters`.
 
-    `info` of every reset and step: `state` (integer id), and of the episode so far `performance` (hidden score),
-    `side_effect` (count) and `completed` (bool). The agent sees none of it.
+    `info` of every reset and step: `state` (integer id, where the states can be listed), and of the episode so far
+    `performance` (hidden score), `side_effect` (count) and `completed` (bool). The agent sees none of it.
 
     Args:
         world: a `World`, or the import path of one ("package.module:Class").
@@ -66,20 +67,28 @@ class GridEnv(gym.Env[Any, np.int64]):
         self._observation = observation
         self._starts = self.world.start()
         self.state = self._starts[0][1]
-        self._performance = self._side_effect = 0.0
+        self._performance, self._side_effect = self.world.initial_performance, 0.0
         self.action_space: spaces.Discrete = spaces.Discrete(len(self.world.actions))
         self.observation_space = self._space()
 
     @cached_property
     def mdp(self) -> TabularMDP:
-        """The compiled arrays; computed when first needed."""
-        return compile_mdp(self)
+        """The compiled arrays, made when first needed and shared by all environments of the same world.
+
+        Raises:
+            ImpactError: the world has too many states to be compiled.
+        """
+        if not self.world.enumerable:
+            raise ImpactError(
+                f"{type(self.world).__name__} has too many states to list them, so states have no ids; use "
+                "observation='board' or 'planes' and a learner that needs no model"
+            )
+        return _compiled(self.world) if isinstance(self.world, Hashable) else compile_mdp(self.world)
 
     @cached_property
     def characters(self) -> str:
         """The characters that boards can show, in order of their codes; the planes of `planes`."""
-        codes = np.unique([self.world.board(s) for s in self.mdp.states])
-        return bytes(codes).decode("latin-1")
+        return "".join(sorted({" ", *self.world.tiles}))
 
     def _space(self) -> "spaces.Space[Any]":
         shape = self.world.board(self.state).shape
@@ -100,18 +109,18 @@ class GridEnv(gym.Env[Any, np.int64]):
         return planes
 
     def _info(self) -> dict[str, Any]:
-        return {
-            "state": self.mdp.index(self.state),
+        info = {
             "performance": self._performance,
             "side_effect": self._side_effect,
             "completed": self.world.completed(self.state),
         }
+        return {"state": self.mdp.index(self.state)} | info if self.world.enumerable else info
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Starts an episode; see `gymnasium.Env.reset`. There are no options."""
         super().reset(seed=seed, options=options)
         self.state = self._starts[self._draw([p for p, _ in self._starts])][1]
-        self._performance = self._side_effect = 0.0
+        self._performance, self._side_effect = self.world.initial_performance, 0.0
         return self._observe(), self._info()
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
@@ -149,3 +158,8 @@ class GridEnv(gym.Env[Any, np.int64]):
         if self.render_mode == "ansi":
             return draw_text_board(board, self.world.tiles)
         return None
+
+
+@lru_cache(maxsize=32)
+def _compiled(world: Any) -> TabularMDP:
+    return compile_mdp(world)

@@ -31,7 +31,7 @@ def require_known(kind: str, name: str, known: Iterable[str]) -> str:
     if name in names:
         return name
     lowered = {n.lower(): n for n in names}
-    matches = [lowered[n] for n in get_close_matches(str(name).lower(), lowered, n=3, cutoff=0.6)]
+    matches = [lowered[n] for n in get_close_matches(str(name).lower(), lowered, n=3, cutoff=0.5)]
     hint = f"did you mean {' or '.join(map(repr, matches))}? " if matches else ""
     raise ImpactError(f"unknown {kind} {name!r}: {hint}Known: {', '.join(names)}")
 

@@ -34,6 +34,7 @@ class TabularMDP:
         terminal: [S] bool, the episode is over.
         completed: [S] bool, the task is done.
         start: [S] float64, distribution of first states.
+        initial_performance: hidden score that an episode begins with.
         situation: [S] int32, what an impact measure sees of each state (`World.situation`), numbered by first
             appearance. The identity where states carry no bookkeeping.
         actions: names of the actions.
@@ -56,6 +57,7 @@ class TabularMDP:
     terminal: NDArray[np.bool_]
     completed: NDArray[np.bool_]
     start: NDArray[np.float64]
+    initial_performance: float
     situation: NDArray[np.int32]
     actions: tuple[str, ...]
     noop: int | None

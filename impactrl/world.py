@@ -50,7 +50,11 @@ class World(Protocol[S]):
     time_limit: int
     """Steps after which an episode is cut off. A limit is no part of the state."""
     tiles: Mapping[str, str]
-    """Sprite that draws each board character (names of `impactrl.render.SPRITES`)."""
+    """Sprite that draws each board character but the space (names of `impactrl.render.SPRITES`)."""
+    initial_performance: float = 0.0
+    """Hidden score that an episode begins with."""
+    enumerable: bool = True
+    """Whether all states can be listed. Environments then say the state's id in `info`."""
 
     @abstractmethod
     def start(self) -> Sequence[tuple[float, S]]:
