@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from impactrl.dynamic_programming import (
+    TIE_TOLERANCE,
     action_values,
     episode_columns,
     finite_horizon_action_values,
@@ -82,7 +83,7 @@ class Solution:
                 break
             a = int(policy[min(t, len(policy) - 1), x])
             following = int(mdp.next_state[x, a, np.argmax(mdp.probability[x, a])])
-            if following == x and len(policy) == 1:
+            if following == x and self.policy.ndim == 1:
                 break
             taken.append(a)
             x = following
@@ -152,12 +153,13 @@ def _endless(
     policy = greedy(q)
     if discount < 1:
         return q, policy
-    # Undiscounted, putting a payment off for ever ties with taking it. Of all optimal actions take those that are
-    # still optimal for discounts just below 1: they minimise the values of the states still to come.
-    optimal = q >= np.take_along_axis(q, policy[:, None], axis=1) - 1e-9
-    delay = np.where(optimal, -(continuing * values[mdp.next_state]).sum(axis=2), -np.inf)
-    haste = optimal_values(mdp.next_state, continuing, delay, discount=1.0).values
-    policy = greedy(action_values(mdp.next_state, continuing, delay, haste, discount=1.0))
+    # Undiscounted, putting a payment off for ever ties with taking it. Of all optimal actions take those that need the
+    # fewest steps until nothing more is to be had.
+    optimal = q >= np.take_along_axis(q, policy[:, None], axis=1) - TIE_TOLERANCE
+    waiting = np.where(np.abs(values) > TIE_TOLERANCE, -1.0, 0.0)
+    cost = np.where(optimal, waiting[:, None], -np.inf)
+    haste = optimal_values(mdp.next_state, continuing, cost, discount=1.0).values
+    policy = greedy(action_values(mdp.next_state, continuing, cost, haste, discount=1.0))
     reached = policy_values(mdp.next_state, continuing, reward, policy, discount=1.0).values
     if not np.allclose(reached, values, rtol=1e-9, atol=1e-9):
         raise ImpactError("no stationary policy reaches the undiscounted optimum; use a discount below 1")

@@ -48,8 +48,8 @@ class Conveyor(GridWorld[ConveyorState]):
 
     In every step: (1) an object that has not ended is pushed one cell if the agent stood directly behind it, stopped by
     walls only; (2) the agent moves, stopped by walls and by an object that has not ended; (3) the belt carries an
-    object on it one cell to the right, also under the agent. Carried to the end cell, the object has ended: it stays there
-    and blocks nothing. Pushed there by the agent, it has not.
+    object on it one cell to the right, also under the agent. Carried to the end cell, the object has ended: it stays
+    there and blocks nothing. Pushed there by the agent, it has not.
 
     The belt runs along its row from the left wall to the cell before its end, which the map marks with `>`; on the
     board the belt itself is drawn `>` and its end as floor.
@@ -171,7 +171,7 @@ class Offset(Conveyor):
 
 @dataclass(frozen=True)
 class OffsetSushi(Conveyor):
-    """Leave the sushi on its belt: somebody is waiting for it.
+    """Leave the sushi on its belt, because somebody is waiting for it.
 
     ```
     #######

@@ -1,8 +1,11 @@
 """The command line. Options are the fields of the library's dataclasses."""
 
+import os
 import sys
 import tomllib
 from collections.abc import Callable
+from functools import partial
+from inspect import getdoc
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
@@ -20,7 +23,6 @@ from impactrl.measures.penalty import COLUMNS, Penalty
 
 if TYPE_CHECKING:
     import pandas as pd
-    from matplotlib.figure import Figure
 
     from impactrl.mdp import TabularMDP
 
@@ -64,11 +66,14 @@ def envs() -> None:
 
     rows = []
     for name in level_names():
-        mdp = impactrl.compile_mdp(name)
         world, limit = world_of(name, {})
         about = (type(world).__doc__ or "").splitlines()[0]
-        boards = len({tuple(mdp.board_text(i)) for i in range(mdp.num_states)})
-        rows.append((name, mdp.num_states, boards, int(mdp.terminal.sum()), limit, about))
+        sizes = ("too many to list", "", "")
+        if world.enumerable:
+            mdp = impactrl.compile_mdp(name)
+            boards = len({mdp.draw(state).tobytes() for state in mdp.states})
+            sizes = (str(mdp.num_states), str(boards), str(mdp.terminal.sum()))
+        rows.append((name, *sizes, limit, about))
     columns = ["level", "states", "boards", "ends", "time limit", "about"]
     _print_table(pd.DataFrame(rows, columns=columns))
 
@@ -81,20 +86,22 @@ def show(env: Name, /, settings: tuple[str, ...] = (), png: Path | None = None) 
         settings: of the level, as name=value.
         png: write a picture of the first board to this file.
     """
-    from impactrl.render import draw_text_board
+    from impactrl.analysis.boards import save_image
+    from impactrl.render import draw_board, draw_text_board
 
     chosen = _settings(settings)
-    mdp = impactrl.compile_mdp(env, **chosen)
-    world, _ = world_of(env, chosen)
-    first = mdp.states[int(mdp.start.argmax())]
-    print(draw_text_board(mdp.draw(first), mdp.tiles, colour=sys.stdout.isatty()), end="\n\n")
-    print((type(world).__doc__ or "").strip(), end="\n\n")
-    print(
-        f"{mdp.num_states} states ({int(mdp.terminal.sum())} end the episode), {mdp.num_actions} actions: "
-        f"{', '.join(f'{i} {name}' for i, name in enumerate(mdp.actions))}; cut off after {mdp.time_limit} steps"
-    )
+    world, limit = world_of(env, chosen)
+    first = world.start()[0][1]
+    print(draw_text_board(world.board(first), world.tiles, colour=sys.stdout.isatty()), end="\n\n")
+    print(getdoc(type(world)), end="\n\n")
+    actions = ", ".join(f"{i} {name}" for i, name in enumerate(world.actions))
+    size = "too many states to list"
+    if world.enumerable:
+        mdp = impactrl.compile_mdp(env, **chosen)
+        size = f"{mdp.num_states} states ({int(mdp.terminal.sum())} end the episode)"
+    print(f"{size}; {len(world.actions)} actions: {actions}; cut off after {limit} steps")
     if png is not None:
-        _save_episode(mdp, impactrl.explain(env, actions="", **chosen), png, title=env)
+        _write(lambda path: save_image(draw_board(world.board(first), world.tiles), path), png)
 
 
 def solve(
@@ -235,19 +242,19 @@ def _draw(folder: Path) -> None:
     if (curves["episode"] > 0).any():
         figures["learning.png"] = plot_learning_curves(curves)
     for name, figure in figures.items():
-        _write(save_figure, figure, folder / name)
+        _write(partial(save_figure, figure), folder / name)
 
 
 def _save_episode(mdp: "TabularMDP", steps: "pd.DataFrame", path: Path, *, title: str) -> None:
     from impactrl.analysis.boards import plot_episode
     from impactrl.analysis.plots import save_figure
 
-    _write(save_figure, plot_episode(mdp, steps, title=title), path)
+    _write(partial(save_figure, plot_episode(mdp, steps, title=title)), path)
 
 
-def _write(save: "Callable[[Figure, Path], None]", figure: "Figure", path: Path) -> None:
+def _write(save: Callable[[Path], None], path: Path) -> None:
     try:
-        save(figure, path)
+        save(path)
     except OSError as error:
         raise ImpactError(f"cannot write {path}: {error.strerror}") from None
     print(f"wrote {path}")
@@ -276,6 +283,9 @@ def main(arguments: list[str] | None = None) -> None:
     except ImpactError as error:
         print(f"impactrl: {error}", file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:
+        # The reader has seen enough (`| head`); nothing more may be written, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
         print("impactrl: interrupted; runs that had finished are stored, the same command goes on", file=sys.stderr)
         sys.exit(130)

@@ -43,7 +43,12 @@ def compile_mdp(
     if max_states < 1:
         raise ImpactError(f"max_states must be at least 1, not {max_states}")
     world, time_limit = world_of(source, settings)
-    starts = world.start()
+    if not world.enumerable and max_states <= MAX_STATES:
+        raise ImpactError(
+            f"{type(world).__name__} is known to have more than {MAX_STATES} states: too many to list. Use a learner "
+            "that needs no model, or raise max_states if the machine has room for them"
+        )
+    starts = [(weight, state) for weight, state in world.start() if weight != 0]
     ids: dict[Hashable, int] = {}
     states: list[Any] = []
     for _, state in starts:
@@ -71,8 +76,11 @@ def compile_mdp(
         else:
             for action in range(num_actions):
                 possible = outcomes(state, action)
-                counts.append(len(possible))
+                count = 0
                 for outcome in possible:
+                    if outcome[4] == 0:
+                        continue
+                    count += 1
                     successor = outcome[0]
                     j = ids.get(successor)
                     if j is None:
@@ -80,12 +88,13 @@ def compile_mdp(
                         states.append(successor)
                     successors.append(j)
                     columns.extend(outcome[1:])
-            if len(states) > max_states:
-                raise ImpactError(
-                    f"more than max_states = {max_states} states: stopped at distance {depth} from the start with "
-                    f"{i + 1} of {len(states)} known states explored; raise max_states, or use a learner that "
-                    "needs no enumeration"
-                )
+                counts.append(count)
+        if len(states) > max_states:
+            raise ImpactError(
+                f"more than max_states = {max_states} states: stopped at distance {depth} from the start with "
+                f"{i + 1} of {len(states)} known states explored; raise max_states, or use a learner that "
+                "needs no enumeration"
+            )
         i += 1
 
     shape, rows, slots = _padding(np.asarray(counts), len(states), num_actions)

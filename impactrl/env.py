@@ -1,6 +1,8 @@
 """The one Gymnasium adapter: any `World` as an environment."""
 
-from collections.abc import Hashable
+import operator
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
@@ -14,11 +16,24 @@ from impactrl.errors import ImpactError, require_one_of
 from impactrl.levels import make_world
 from impactrl.mdp import TabularMDP
 from impactrl.render import draw_board, draw_text_board
-from impactrl.world import AnyWorld, board_text
+from impactrl.world import AnyWorld, Outcome, board_text
 
 __all__ = ["OBSERVATIONS", "GridEnv"]
 
 OBSERVATIONS = ("board", "state", "planes")
+PLACES_KEPT = 100_000
+
+
+@dataclass(kw_only=True, slots=True)
+class _Place:
+    """A state as the environment needs it; `index` is None where states have no ids."""
+
+    state: Any
+    index: int | None
+    board: NDArray[np.uint8]
+    terminal: bool
+    completed: bool
+    outcomes: dict[int, Sequence[Outcome[Any]]]
 
 
 class GridEnv(gym.Env[Any, np.int64]):
@@ -66,9 +81,12 @@ class GridEnv(gym.Env[Any, np.int64]):
         self.cell_size = cell_size
         self._observation = observation
         self._starts = self.world.start()
-        self.state = self._starts[0][1]
+        self._places: dict[Any, _Place] = {}
+        self._place = self._enter(self._starts[0][1])
         self._performance, self._side_effect = self.world.initial_performance, 0.0
-        self.action_space: spaces.Discrete = spaces.Discrete(len(self.world.actions))
+        self._running = False
+        self._num_actions = len(self.world.actions)
+        self.action_space = spaces.Discrete(self._num_actions)
         self.observation_space = self._space()
 
     @cached_property
@@ -91,7 +109,7 @@ class GridEnv(gym.Env[Any, np.int64]):
         return "".join(sorted({" ", *self.world.tiles}))
 
     def _space(self) -> "spaces.Space[Any]":
-        shape = self.world.board(self.state).shape
+        shape = self._place.board.shape
         if self._observation == "board":
             return spaces.Box(0, 255, shape, np.uint8)
         if self._observation == "state":
@@ -99,46 +117,79 @@ class GridEnv(gym.Env[Any, np.int64]):
         return spaces.Box(0.0, 1.0, (len(self.characters), *shape), np.float32)
 
     def _observe(self) -> "NDArray[np.uint8] | NDArray[np.float32] | int":
+        if self._observation == "board":
+            return self._place.board.copy()
         if self._observation == "state":
             return self.mdp.index(self.state)
-        board = self.world.board(self.state)
-        if self._observation == "board":
-            return board
         codes = np.frombuffer(self.characters.encode("latin-1"), dtype=np.uint8)
-        planes: NDArray[np.float32] = (board == codes[:, None, None]).astype(np.float32)
+        planes: NDArray[np.float32] = (self._place.board == codes[:, None, None]).astype(np.float32)
         return planes
 
     def _info(self) -> dict[str, Any]:
         info = {
             "performance": self._performance,
             "side_effect": self._side_effect,
-            "completed": self.world.completed(self.state),
+            "completed": self._place.completed,
         }
-        return {"state": self.mdp.index(self.state)} | info if self.world.enumerable else info
+        return info if self._place.index is None else {"state": self._place.index} | info
+
+    def _enter(self, state: Any) -> "_Place":
+        """What is known of a state; found out once, since most steps lead where the environment has been before."""
+        place = self._places.get(state)
+        if place is None:
+            if len(self._places) >= PLACES_KEPT:
+                self._places.clear()
+            place = self._places[state] = _Place(
+                state=state,
+                index=self.mdp.index(state) if self.world.enumerable else None,
+                board=self.world.board(state),
+                terminal=self.world.terminal(state),
+                completed=self.world.completed(state),
+                outcomes={},
+            )
+        return place
+
+    @property
+    def state(self) -> Any:
+        """The current state of the world."""
+        return self._place.state
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Starts an episode; see `gymnasium.Env.reset`. There are no options."""
         super().reset(seed=seed, options=options)
-        self.state = self._starts[self._draw([p for p, _ in self._starts])][1]
-        self._performance, self._side_effect = self.world.initial_performance, 0.0
+        self._place = self._enter(self._starts[self._draw([p for p, _ in self._starts])][1])
+        self._performance, self._side_effect = float(self.world.initial_performance), 0.0
+        self._running = True
         return self._observe(), self._info()
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Takes an action; see `gymnasium.Env.step`. Time limits are Gymnasium's wrapper's business.
 
         Raises:
-            ImpactError: no such action, or the episode is over.
+            ImpactError: no such action, no reset yet, or the episode is over.
         """
-        if not self.action_space.contains(action):
-            raise ImpactError(f"action must be an integer below {self.action_space.n}, not {action!r}")
-        if self.world.terminal(self.state):
-            raise ImpactError("the episode is over: call reset() before the next step()")
-        outcomes = self.world.outcomes(self.state, int(action))
-        outcome = outcomes[self._draw([o.probability for o in outcomes])]
-        self.state = outcome.state
+        place = self._place
+        if not self._running:
+            raise ImpactError("no episode is running: call reset() before the first step() and after the last")
+        index = self._action_index(action)
+        outcomes = place.outcomes.get(index)
+        if outcomes is None:
+            outcomes = place.outcomes[index] = self.world.outcomes(place.state, index)
+        outcome = outcomes[0] if len(outcomes) == 1 else outcomes[self._draw([o.probability for o in outcomes])]
+        self._place = place = self._places.get(outcome.state) or self._enter(outcome.state)
         self._performance += outcome.performance
         self._side_effect += outcome.side_effect
-        return self._observe(), outcome.reward, self.world.terminal(self.state), False, self._info()
+        self._running = not place.terminal
+        return self._observe(), float(outcome.reward), place.terminal, False, self._info()
+
+    def _action_index(self, action: Any) -> int:
+        try:
+            index = operator.index(action)
+        except TypeError:
+            index = -1
+        if not 0 <= index < self._num_actions:
+            raise ImpactError(f"action must be an integer from 0 to {self._num_actions - 1}, not {action!r}")
+        return index
 
     def _draw(self, probabilities: list[float]) -> int:
         if len(probabilities) == 1:
@@ -148,11 +199,11 @@ class GridEnv(gym.Env[Any, np.int64]):
 
     def board_text(self) -> list[str]:
         """The board as a list of strings, in the published characters."""
-        return board_text(self.world.board(self.state))
+        return board_text(self._place.board)
 
     def render(self) -> Any:
         """The board as an image or as text, by `render_mode`."""
-        board = self.world.board(self.state)
+        board = self._place.board
         if self.render_mode == "rgb_array":
             return draw_board(board, self.world.tiles, cell_size=self.cell_size)
         if self.render_mode == "ansi":

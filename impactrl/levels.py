@@ -19,18 +19,24 @@ __all__ = ["NAMESPACE", "environment_id", "level_names", "make_world", "register
 NAMESPACE = "impactrl"
 
 
-def register_level(name: str, world: str, *, time_limit: int = 100) -> None:
+def register_level(name: str, world: str, *, time_limit: int = 100, vector: bool = True) -> None:
     """Registers `impactrl/<name>-v0`, so that `gym.make`, sweeps and the command line know the level.
 
     Args:
         name: letters, digits and dashes.
         world: import path of the world class, `"package.module:Class"`.
         time_limit: steps after which episodes are cut off; the class's own `time_limit`.
+        vector: whether `gym.make_vec` steps all copies at once on the compiled arrays; False for levels with too many
+            states to be listed.
     """
     gym.register(
         f"{NAMESPACE}/{name}-v0",
         entry_point="impactrl.env:GridEnv",
+        vector_entry_point="impactrl.vector:GridVectorEnv" if vector else None,
         max_episode_steps=time_limit,
+        # GridEnv checks actions and the order of calls itself, in a fraction of the wrappers' time.
+        order_enforce=False,
+        disable_env_checker=True,
         kwargs={"world": world},
     )
 
@@ -91,7 +97,11 @@ def world_of(source: "str | gym.Env[Any, Any] | AnyWorld", settings: dict[str, A
             given = {k: v for k, v in spec.kwargs.items() if k != "world"} | settings
             world = make_world(spec.kwargs["world"], given)
             return world, spec.max_episode_steps or world.time_limit
-        return world_of(gym.make(source, **settings), {})
+        try:
+            env = gym.make(source, **settings)
+        except (TypeError, gym.error.Error) as error:
+            raise ImpactError(f"{source} cannot be made with the settings {settings}: {error}") from None
+        return world_of(env, {})
     if settings:
         raise ImpactError(
             f"settings ({', '.join(settings)}) go with a level's name; this {type(source).__name__} has its own"

@@ -102,16 +102,16 @@ class TabularMDP:
             raise ImpactError(f"time_limit must be at least 1 step, not {self.time_limit}")
         if count == 0 or self.next_state.min() < 0 or self.next_state.max() >= count:
             raise ImpactError(f"every successor must be a state id from 0 to {count - 1}")
-        if self.probability.min() < 0:
+        if (self.probability < 0).any():
             raise ImpactError("probabilities must not be negative")
-        wrong = np.argwhere(np.abs(self.probability.sum(axis=2) - 1) > PROBABILITY_TOLERANCE)
+        wrong = np.argwhere(~(np.abs(self.probability.sum(axis=2) - 1) <= PROBABILITY_TOLERANCE))
         if len(wrong):
             s, a = wrong[0]
             raise ImpactError(
                 f"outcome probabilities must sum to 1; they sum to {self.probability[s, a].sum():.12g} for "
                 f"action {self.actions[a]!r} in state {self.states[s]!r}"
             )
-        if self.start.min() < 0 or abs(self.start.sum() - 1) > PROBABILITY_TOLERANCE:
+        if (self.start < 0).any() or not abs(self.start.sum() - 1) <= PROBABILITY_TOLERANCE:
             raise ImpactError(f"start probabilities must sum to 1, not {self.start.sum():.12g}")
         ends = np.flatnonzero(self.terminal)
         paid = self.reward[ends], self.performance[ends], self.side_effect[ends]

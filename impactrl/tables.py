@@ -1,6 +1,6 @@
 """Worlds given as a transition table, as Gymnasium's toy-text environments give theirs."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -50,8 +50,8 @@ class TableWorld(World[int]):
         )
 
     def __post_init__(self) -> None:
-        goes_on = {s for state in self.table for s, ended in self._successors(state) if not ended}
-        for state in self.over & goes_on:
+        goes_on = {successor for _, successor, ended in self._reachable if not ended}
+        for state in sorted(self.over & goes_on):
             raise ImpactError(
                 f"state {state} ends the episode on some transitions and not on others; number the two apart"
             )
@@ -59,13 +59,18 @@ class TableWorld(World[int]):
     @cached_property
     def over(self) -> frozenset[int]:
         """The states that end an episode."""
-        rows = (outcome for row in self.table.values() for outcomes in row.values() for outcome in outcomes)
-        return frozenset(int(s) for p, s, _, ended in rows if ended and p > 0)
+        return frozenset(successor for _, successor, ended in self._reachable if ended)
 
-    def _successors(self, state: int) -> Iterator[tuple[int, bool]]:
-        if state not in self.over:
+    @cached_property
+    def _reachable(self) -> tuple[tuple[int, int, bool], ...]:
+        """State, successor and whether the episode ends, for every transition that an episode can make."""
+        found: list[tuple[int, int, bool]] = []
+        known = [state for _, state in self.start()]
+        for state in known:
             for outcomes in self.table[state].values():
-                yield from ((int(s), bool(ended)) for p, s, _, ended in outcomes if p > 0)
+                found += [(state, int(s), bool(ended)) for p, s, _, ended in outcomes if p > 0]
+            known += {s for source, s, ended in found if source == state and not ended}.difference(known)
+        return tuple(found)
 
     def start(self) -> Sequence[tuple[float, int]]:
         """See `World`."""

@@ -1,16 +1,19 @@
-"""`ImpactPenalty`: the penalty on a Gymnasium environment, in one line."""
+"""`ImpactPenalty`: the penalty on a Gymnasium environment, single or vector, in one line."""
 
 from typing import Any
 
 import gymnasium as gym
+import numpy as np
 from gymnasium.utils import RecordConstructorArgs
+from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
+from numpy.typing import NDArray
 
 from impactrl.compile import compile_mdp
 from impactrl.errors import ImpactError
 from impactrl.mdp import TabularMDP
 from impactrl.measures.penalty import Impact, penalty_from_json
 
-__all__ = ["ImpactPenalty"]
+__all__ = ["ImpactPenalty", "VectorImpactPenalty"]
 
 
 class ImpactPenalty(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
@@ -21,6 +24,8 @@ class ImpactPenalty(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
 
     `info` of every step gains `task_reward`, `impact/deviation` (D of this step), `impact/penalty` (what was taken
     off the reward) and `state` (the integer id, where the environment does not say it); all 0 at reset.
+
+    Given a vector environment, it makes a `VectorImpactPenalty`.
 
     Args:
         env: an impactrl environment, or a toy-text one (with a table `P` and its current state `s`), wrapped or
@@ -36,6 +41,10 @@ class ImpactPenalty(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     >>> reward, info["task_reward"], info["impact/deviation"], info["impact/penalty"]
     (-4.0, -1.0, 1.0, 3.0)
     """
+
+    def __new__(cls, env: "gym.Env[Any, Any] | VectorEnv[Any, Any, Any] | None" = None, **settings: Any) -> Any:
+        """Single or vector, by the environment (none: a copy is being made)."""
+        return VectorImpactPenalty(env, **settings) if isinstance(env, VectorEnv) else super().__new__(cls)
 
     def __init__(self, env: "gym.Env[Any, Any]", **settings: Any) -> None:
         RecordConstructorArgs.__init__(self, **settings)
@@ -78,3 +87,89 @@ def _columns(task_reward: float, deviation: float, penalty: float, state: int) -
         "impact/penalty": penalty,
         "state": state,
     }
+
+
+class VectorImpactPenalty(VectorWrapper[Any, Any, Any]):
+    """`ImpactPenalty` for vector environments: pays and reports the same, copy by copy.
+
+    Args:
+        env: from `gym.make_vec` of an impactrl level, with any vectorization mode that keeps the environments in this
+            process.
+        settings: those of `Penalty`, as plain values.
+
+    Raises:
+        ImpactError: an unknown or impossible setting, or an environment whose rules are not known.
+    """
+
+    def __init__(self, env: "VectorEnv[Any, Any, Any]", **settings: Any) -> None:
+        super().__init__(env)
+        self.penalty = penalty_from_json(settings)
+        self._task = _vector_task(env)
+        self.impact: Impact = self.penalty.fit(self._task)
+        self._same_step = env.metadata.get("autoreset_mode") is AutoresetMode.SAME_STEP
+        first = np.flatnonzero(self.impact.mdp.start)
+        self._first = np.zeros(self._task.num_states, dtype=np.int64)
+        self._first[self.impact.state[first]] = first
+        self._index = np.zeros(self.num_envs, dtype=np.int64)
+        self._over = np.zeros(self.num_envs, dtype=np.bool_)
+
+    def reset(
+        self, *, seed: int | list[int] | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Starts an episode in every copy; see `gymnasium.vector.VectorEnv.reset`."""
+        observations, infos = self.env.reset(seed=seed, options=options)  # type: ignore[arg-type]  # lists are allowed
+        begun = np.asarray((options or {}).get("reset_mask", np.ones(self.num_envs, dtype=np.bool_)))
+        self._index = np.where(begun, self._first[infos["state"]], self._index)
+        self._over &= ~begun
+        zeros = np.zeros(self.num_envs)
+        return observations, infos | _vector_columns(zeros, zeros, zeros)
+
+    def step(self, actions: Any) -> tuple[Any, Any, Any, Any, dict[str, Any]]:
+        """Takes an action in every copy; see `gymnasium.vector.VectorEnv.step`."""
+        observations, rewards, terminated, truncated, infos = self.env.step(actions)
+        over = terminated | truncated
+        begun = over if self._same_step else self._over
+        stepped = np.ones(self.num_envs, dtype=np.bool_) if self._same_step else ~self._over
+        state = infos["state"]
+        if self._same_step and over.any():
+            state = np.where(over, infos["final_info"]["state"], state)
+        following = self.impact.mdp.next_state[self._index, actions]
+        fits = (self.impact.state[following] == state[:, None]) & (
+            self.impact.mdp.probability[self._index, actions] > 0
+        )
+        k = fits.argmax(axis=1)
+        place = self._index, actions, k
+        deviation = np.where(stepped, self.impact.deviation[place], 0.0)
+        penalty = np.where(stepped, self.penalty.weight * self.impact.unit_penalty[place], 0.0)
+        after = following[np.arange(self.num_envs), k]
+        self._index = np.where(begun, self._first[infos["state"]], after)
+        self._over = over
+        if self._same_step and over.any():
+            final = _vector_columns(rewards * over, deviation * over, penalty * over, over)
+            infos = infos | {"final_info": infos["final_info"] | final}
+        going = ~over if self._same_step else np.ones_like(over)
+        columns = _vector_columns(rewards * going, deviation * going, penalty * going)
+        return observations, rewards - penalty, terminated, truncated, infos | columns
+
+
+def _vector_task(env: "VectorEnv[Any, Any, Any]") -> TabularMDP:
+    base: Any = env.unwrapped
+    task = getattr(base, "mdp", None)
+    if isinstance(task, TabularMDP):
+        return task
+    if hasattr(base, "envs"):
+        return compile_mdp(base.envs[0])
+    raise ImpactError(
+        f"{type(base).__name__} does not show its rules: expected gym.make_vec of an impactrl level, not asynchronous"
+    )
+
+
+def _vector_columns(
+    task_reward: NDArray[np.float64],
+    deviation: NDArray[np.float64],
+    penalty: NDArray[np.float64],
+    shown: NDArray[np.bool_] | None = None,
+) -> dict[str, Any]:
+    columns = {"task_reward": task_reward, "impact/deviation": deviation, "impact/penalty": penalty}
+    mask = np.ones(len(penalty), dtype=np.bool_) if shown is None else shown
+    return columns | {f"_{key}": mask for key in columns}

@@ -1,14 +1,18 @@
 """Episodes as pictures: one board after the other, with what each step did."""
 
 from math import ceil
+from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
+from impactrl.analysis.plots import DPI, save_figure
 from impactrl.mdp import TabularMDP
 from impactrl.render import draw_board
 
-__all__ = ["plot_episode"]
+__all__ = ["plot_episode", "save_image"]
 
 COLUMNS = 8
 CELL_PIXELS = 64
@@ -61,3 +65,11 @@ def plot_episode(mdp: TabularMDP, steps: pd.DataFrame, *, title: str = "") -> Fi
     if title:
         figure.suptitle(title, fontsize=9, fontweight="bold")
     return figure
+
+
+def save_image(image: NDArray[np.uint8], path: Path) -> None:
+    """Writes an RGB image [height, width, 3], pixel for pixel; otherwise as `save_figure`."""
+    height, width, _ = image.shape
+    figure = Figure(figsize=(width / DPI, height / DPI), dpi=DPI)
+    figure.figimage(image)
+    save_figure(figure, path)

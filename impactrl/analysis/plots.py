@@ -51,7 +51,7 @@ LABELS = {
 
 _FONT = "DejaVu Sans"
 _WIDTH, _LINE = 8.27, 0.16  # inches: A4 upright, and one line of a legend
-_DPI = 150
+DPI = 150
 _SMALL, _NORMAL, _LARGE = 6.5, 7.5, 9.5  # points
 _SHARES = ("side_effect_rate", "completed")
 _METADATA: dict[str, dict[str, Any]] = {
@@ -237,7 +237,7 @@ def plot_tradeoff(runs: pd.DataFrame, *, confidence: float = 0.95) -> Figure:
     keys.append(Line2D([], [], **_RING, color="#444444", label="largest weight"))
     columns, lines = _legend_shape(keys)
     height = 0.8 + _LINE * lines + 1.7 * len(environments)
-    figure = Figure(figsize=(_WIDTH, height), dpi=_DPI)
+    figure = Figure(figsize=(_WIDTH, height), dpi=DPI)
     grid = figure.subplots(len(environments), 4, squeeze=False)
     for environment, row in zip(environments, grid, strict=True):
         rows = summary[summary["environment"] == environment]
@@ -295,7 +295,7 @@ def plot_learning_curves(
     styles = penalty_styles(curves["penalty"])
     environments = means["environment"].unique()
     height = 0.7 + max(1.8, 0.4 + _LINE * len(styles)) * len(environments)
-    figure = Figure(figsize=(_WIDTH, height), dpi=_DPI)
+    figure = Figure(figsize=(_WIDTH, height), dpi=DPI)
     grid = figure.subplots(len(environments), 1, squeeze=False, sharex=True)[:, 0]
     for environment, ax in zip(environments, grid, strict=True):
         curve_panel(ax, means[means["environment"] == environment], column, styles=styles)
@@ -329,7 +329,7 @@ def save_figure(fig: Figure, path: str | os.PathLike[str]) -> None:
         raise ImpactError(f"expected a path ending in one of {sorted(_METADATA)}, got {path.name!r}")
     draft = path.with_name(f".{path.stem}-{uuid4().hex}{suffix}")
     try:
-        fig.savefig(draft, format=suffix[1:], dpi=_DPI, metadata=_METADATA[suffix])
+        fig.savefig(draft, format=suffix[1:], dpi=DPI, metadata=_METADATA[suffix])
         os.replace(draft, path)
     finally:
         draft.unlink(missing_ok=True)

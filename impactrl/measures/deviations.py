@@ -19,6 +19,7 @@ __all__ = ["DEVIATIONS", "SCALES", "SUMMARIES", "Deviation", "PairDeviation"]
 
 SUMMARIES = ("decrease", "increase", "absolute")
 SCALES = ("none", "per-value", "sum", "discount")
+ZERO = 1e-9  # values are solved to 1e-10: what is smaller counts as 0, and scales by 1
 
 PairDeviation = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float64]]
 """From nodes [P] of the agent and nodes [P] of the baseline to deviations [P]."""
@@ -193,12 +194,12 @@ def _summarise(
             else:
                 d = abs(d)
             unit = abs(there[k])
-            if scale == 1 and unit != 0.0:
+            if scale == 1 and unit > ZERO:
                 d /= unit
             total += d
             size += unit
         if scale == 2:
-            result[p] = total / (size if size != 0.0 else 1.0)
+            result[p] = total / (size if size > ZERO else 1.0)
         else:
             result[p] = total / family
     return result

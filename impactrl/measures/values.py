@@ -37,7 +37,7 @@ def reachability(graph: StateGraph, *, discount: float) -> NDArray[np.float64]:
         table: NDArray[np.float64] = _reach_stochastic(graph.successor, graph.probability, discount)
         return table
     distance = shortest_distances(np.where(graph.available, graph.successor[:, :, 0], -1))
-    powers = np.append(float(discount) ** np.arange(distance.max() + 1), 0.0)
+    powers = np.append(float(discount) ** np.arange(distance.max(initial=0) + 1), 0.0)
     reach: NDArray[np.float64] = powers[np.where(distance == UNREACHABLE, len(powers) - 1, distance)]
     return reach
 

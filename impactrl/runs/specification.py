@@ -79,14 +79,14 @@ class RunSpecification:
         return next(name for name, kind in AGENTS.items() if isinstance(self.agent, kind))
 
     def to_json(self) -> str:
-        """The canonical text: sorted keys, no spaces."""
+        """The canonical text: sorted keys, no spaces, whole numbers without a fraction."""
         content = {
             "environment": {"name": self.environment.name, "settings": dict(self.environment.settings)},
             "penalty": asdict(self.penalty),
             "agent": {"name": self.agent_name, **asdict(self.agent)},
             "seed": self.seed,
         }
-        return json.dumps(content, sort_keys=True, separators=(",", ":"))
+        return json.dumps(_canonical(content), sort_keys=True, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> "RunSpecification":
@@ -113,3 +113,12 @@ class RunSpecification:
         """The source of all randomness in the run: keyed by the whole specification."""
         words = np.frombuffer(self._digest, dtype="<u4")
         return np.random.SeedSequence(self.seed, spawn_key=tuple(int(w) for w in words))
+
+
+def _canonical(value: Any) -> Any:
+    """Equal numbers spelled alike: 7.0 as 7."""
+    if isinstance(value, dict):
+        return {key: _canonical(entry) for key, entry in value.items()}
+    if isinstance(value, tuple | list):
+        return [_canonical(entry) for entry in value]
+    return int(value) if isinstance(value, float) and value.is_integer() else value

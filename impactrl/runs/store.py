@@ -95,7 +95,7 @@ class Store:
     def _plainly(self, what: str) -> Iterator[None]:
         try:
             yield
-        except sqlite3.Error as error:
+        except (sqlite3.Error, pd.errors.DatabaseError) as error:
             raise ImpactError(
                 f"cannot {what} the results store {self.path}: {error}. Runs stored before are kept"
             ) from None
@@ -141,7 +141,7 @@ class Store:
         )
         with self._plainly("write to"):
             marks = ", ".join("?" * len(row))
-            self._connection.execute(f"INSERT OR IGNORE INTO runs VALUES ({marks})", row)
+            self._connection.execute(f"INSERT INTO runs VALUES ({marks}) ON CONFLICT (run) DO NOTHING", row)
 
     def runs(self, order: Iterable[str] | None = None) -> pd.DataFrame:
         """The stored runs, one row each: the labels, then the five columns of the last evaluation.

@@ -140,7 +140,9 @@ def _finished(
                 pending[workers.submit(execute, specification)] = specification
             if not pending:
                 return
-            for future in wait(pending, return_when=FIRST_COMPLETED).done:
+            done = wait(pending, return_when=FIRST_COMPLETED).done
+            # What finished beside a failure is handed on before the failure stops everything.
+            for future in sorted(done, key=lambda future: future.exception() is not None):
                 specification = pending.pop(future)
                 try:
                     result = future.result()
