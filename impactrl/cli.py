@@ -60,11 +60,17 @@ def _print_table(table: "pd.DataFrame", title: str = "") -> None:
     (console if console.is_terminal else Console(width=200)).print(drawn)
 
 
-def envs() -> None:
-    """List the levels: states, boards, time limit and what each is about."""
+def envs(png: Path | None = None) -> None:
+    """List the levels: states, boards, time limit and what each is about.
+
+    Args:
+        png: write a picture sheet of all levels to this file.
+    """
     import pandas as pd
 
-    rows = []
+    from impactrl.render import draw_board
+
+    rows, pictures = [], {}
     for name in level_names():
         world, limit = world_of(name, {})
         about = (type(world).__doc__ or "").splitlines()[0]
@@ -74,8 +80,14 @@ def envs() -> None:
             boards = len({mdp.draw(state).tobytes() for state in mdp.states})
             sizes = (str(mdp.num_states), str(boards), str(mdp.terminal.sum()))
         rows.append((name, *sizes, limit, about))
+        pictures[name] = draw_board(world.board(world.start()[0][1]), world.tiles)
     columns = ["level", "states", "boards", "ends", "time limit", "about"]
     _print_table(pd.DataFrame(rows, columns=columns))
+    if png is not None:
+        from impactrl.analysis.boards import plot_boards
+        from impactrl.analysis.plots import save_figure
+
+        _write(partial(save_figure, plot_boards(pictures)), png)
 
 
 def show(env: Name, /, settings: tuple[str, ...] = (), png: Path | None = None) -> None:

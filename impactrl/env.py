@@ -1,10 +1,12 @@
 """The one Gymnasium adapter: any `World` as an environment."""
 
 import operator
+from bisect import bisect_right
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
-from typing import Any
+from itertools import accumulate
+from typing import Any, TypeVar
 
 import gymnasium as gym
 import numpy as np
@@ -23,17 +25,23 @@ __all__ = ["OBSERVATIONS", "GridEnv"]
 OBSERVATIONS = ("board", "state", "planes")
 PLACES_KEPT = 100_000
 
+T = TypeVar("T")
+
 
 @dataclass(kw_only=True, slots=True)
 class _Place:
-    """A state as the environment needs it; `index` is None where states have no ids."""
+    """A state as the environment needs it.
+
+    `index` is None where states have no ids; `outcomes` has, for each action taken here before, the outcomes and their
+    cumulative probabilities without the last one.
+    """
 
     state: Any
     index: int | None
     board: NDArray[np.uint8]
     terminal: bool
     completed: bool
-    outcomes: dict[int, Sequence[Outcome[Any]]]
+    outcomes: dict[int, tuple[Sequence[Outcome[Any]], list[float]]]
 
 
 class GridEnv(gym.Env[Any, np.int64]):
@@ -80,9 +88,10 @@ class GridEnv(gym.Env[Any, np.int64]):
         self.render_mode = render_mode
         self.cell_size = cell_size
         self._observation = observation
-        self._starts = self.world.start()
+        starts = self.world.start()
+        self._starts = [state for _, state in starts], _edges([probability for probability, _ in starts])
         self._places: dict[Any, _Place] = {}
-        self._place = self._enter(self._starts[0][1])
+        self._place = self._enter(self._starts[0][0])
         self._performance, self._side_effect = self.world.initial_performance, 0.0
         self._running = False
         self._num_actions = len(self.world.actions)
@@ -157,7 +166,7 @@ class GridEnv(gym.Env[Any, np.int64]):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Starts an episode; see `gymnasium.Env.reset`. There are no options."""
         super().reset(seed=seed, options=options)
-        self._place = self._enter(self._starts[self._draw([p for p, _ in self._starts])][1])
+        self._place = self._enter(self._draw(*self._starts))
         self._performance, self._side_effect = float(self.world.initial_performance), 0.0
         self._running = True
         return self._observe(), self._info()
@@ -172,10 +181,11 @@ class GridEnv(gym.Env[Any, np.int64]):
         if not self._running:
             raise ImpactError("no episode is running: call reset() before the first step() and after the last")
         index = self._action_index(action)
-        outcomes = place.outcomes.get(index)
-        if outcomes is None:
-            outcomes = place.outcomes[index] = self.world.outcomes(place.state, index)
-        outcome = outcomes[0] if len(outcomes) == 1 else outcomes[self._draw([o.probability for o in outcomes])]
+        possible = place.outcomes.get(index)
+        if possible is None:
+            outcomes = self.world.outcomes(place.state, index)
+            possible = place.outcomes[index] = outcomes, _edges([o.probability for o in outcomes])
+        outcome = self._draw(*possible)
         self._place = place = self._places.get(outcome.state) or self._enter(outcome.state)
         self._performance += outcome.performance
         self._side_effect += outcome.side_effect
@@ -191,11 +201,9 @@ class GridEnv(gym.Env[Any, np.int64]):
             raise ImpactError(f"action must be an integer from 0 to {self._num_actions - 1}, not {action!r}")
         return index
 
-    def _draw(self, probabilities: list[float]) -> int:
-        if len(probabilities) == 1:
-            return 0
-        edges = np.cumsum(probabilities)
-        return int(np.searchsorted(edges[:-1], self.np_random.random() * edges[-1], side="right"))
+    def _draw(self, options: Sequence[T], edges: list[float]) -> T:
+        """One of the options; no random number where there is one."""
+        return options[bisect_right(edges, self.np_random.random())] if edges else options[0]
 
     def board_text(self) -> list[str]:
         """The board as a list of strings, in the published characters."""
@@ -209,6 +217,10 @@ class GridEnv(gym.Env[Any, np.int64]):
         if self.render_mode == "ansi":
             return draw_text_board(board, self.world.tiles)
         return None
+
+
+def _edges(probabilities: list[float]) -> list[float]:
+    return list(accumulate(probabilities))[:-1]
 
 
 @lru_cache(maxsize=32)

@@ -1,5 +1,6 @@
 """Episodes as pictures: one board after the other, with what each step did."""
 
+from collections.abc import Mapping
 from math import ceil
 from pathlib import Path
 
@@ -12,11 +13,12 @@ from impactrl.analysis.plots import DPI, save_figure
 from impactrl.mdp import TabularMDP
 from impactrl.render import draw_board
 
-__all__ = ["plot_episode", "save_image"]
+__all__ = ["plot_boards", "plot_episode", "save_image"]
 
 COLUMNS = 8
 CELL_PIXELS = 64
 WARNING_COLOUR = "#D55E00"
+A4_WIDTH = 8.27  # inches
 
 
 def plot_episode(mdp: TabularMDP, steps: pd.DataFrame, *, title: str = "") -> Figure:
@@ -64,6 +66,34 @@ def plot_episode(mdp: TabularMDP, steps: pd.DataFrame, *, title: str = "") -> Fi
         ax.text(0.5, -0.03, note, transform=ax.transAxes, ha="center", va="top", fontsize=7, color=colour)
     if title:
         figure.suptitle(title, fontsize=9, fontweight="bold")
+    return figure
+
+
+def plot_boards(boards: Mapping[str, NDArray[np.uint8]]) -> Figure:
+    """Named pictures side by side, each under its name, at one scale.
+
+    Args:
+        boards: RGB images [height, width, 3] by name, as `draw_board` makes them with one cell size.
+
+    Returns:
+        A figure of A4 width, as many rows as needed.
+    """
+    columns = 5
+    rows = ceil(len(boards) / columns)
+    tallest = [
+        max(image.shape[0] for image in list(boards.values())[row * columns : (row + 1) * columns])
+        for row in range(rows)
+    ]
+    widest = max(image.shape[1] for image in boards.values())
+    inch = widest * columns / (A4_WIDTH - 0.2)
+    figure = Figure(figsize=(A4_WIDTH, sum(tallest) / inch + 0.3 * rows), dpi=DPI, layout="constrained")
+    grid = figure.subplots(rows, columns, squeeze=False, height_ratios=tallest)
+    for ax in grid.flat:
+        ax.axis("off")
+    for (name, image), ax in zip(boards.items(), grid.flat, strict=False):
+        ax.imshow(image, interpolation="antialiased")
+        ax.set(xlim=(0, widest), anchor="N")
+        ax.set_title(name, fontsize=8, loc="left")
     return figure
 
 

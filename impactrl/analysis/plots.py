@@ -206,7 +206,7 @@ def curve_panel(ax: Axes, means: pd.DataFrame, column: str, *, styles: Mapping[s
             every = max(1, len(episode) // 8)
             moved = ax.transData + _shift(ax, style)
             ax.fill_between(episode, low, high, color=style.colour, alpha=0.12, linewidth=0, transform=moved)
-            label = penalty if weight == 0 else f"{penalty}, λ = {weight:g}"
+            label = penalty if weight == 0 else f"{penalty}, λ = {weight:.3g}"
             _joined(ax, episode, mean, style, label=label, markevery=(k % every, every))
             ax.update_datalim(np.column_stack([np.tile(episode, 2), np.concatenate([low, high])]))
     ax.set_xlabel("training episode", fontsize=_NORMAL)

@@ -229,5 +229,5 @@ def _resampled_means(samples: FloatArray, resamples: int, seed: int) -> FloatArr
 def _ranges(grid: Iterable[tuple[float, bool]]) -> str:
     """Text of the safe weights in a grid of (weight, safe), ascending, neighbours joined to ranges."""
     spans = [[weight for weight, _ in span] for safe, span in groupby(grid, key=itemgetter(1)) if safe]
-    texts = [f"{s[0]:g} \N{EN DASH} {s[-1]:g}" if len(s) > 1 else f"{s[0]:g}" for s in spans]
+    texts = [f"{s[0]:.3g} \N{EN DASH} {s[-1]:.3g}" if len(s) > 1 else f"{s[0]:.3g}" for s in spans]
     return ", ".join(texts) or "none"
