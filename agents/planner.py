@@ -15,7 +15,7 @@ from impactrl.dynamic_programming import (
     policy_values,
     stationary,
 )
-from impactrl.errors import ImpactError
+from impactrl.errors import ImpactError, real_number, whole_number
 from impactrl.mdp import TabularMDP
 from impactrl.measures.penalty import Impact, Penalty
 
@@ -36,10 +36,11 @@ class Planner:
     horizon: int | None = None
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "discount", real_number("discount", self.discount))
         if not 0 <= self.discount <= 1:
             raise ImpactError(f"discount must be in [0, 1], not {self.discount}")
-        if self.horizon is not None and self.horizon < 1:
-            raise ImpactError(f"horizon must be at least 1 step, not {self.horizon}")
+        if self.horizon is not None:
+            object.__setattr__(self, "horizon", whole_number("horizon", self.horizon, at_least=1))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

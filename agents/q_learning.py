@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from impactrl.dynamic_programming import episode_columns
-from impactrl.errors import ImpactError, require_one_of
+from impactrl.errors import ImpactError, real_number, require_one_of, whole_number
 from impactrl.measures.penalty import COLUMNS, Impact
 
 __all__ = ["EPSILON_SCHEDULES", "QLearning", "Training", "train"]
@@ -43,8 +43,9 @@ class QLearning:
     def __post_init__(self) -> None:
         require_one_of("epsilon_schedule", self.epsilon_schedule, EPSILON_SCHEDULES)
         for name in ("episodes", "evaluate_every"):
-            if getattr(self, name) < 1:
-                raise ImpactError(f"{name} must be at least 1, not {getattr(self, name)}")
+            object.__setattr__(self, name, whole_number(name, getattr(self, name), at_least=1))
+        for name in ("learning_rate", "discount", "epsilon_start", "epsilon_end"):
+            object.__setattr__(self, name, real_number(name, getattr(self, name)))
         for name in ("discount", "epsilon_start", "epsilon_end"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ImpactError(f"{name} must be in [0, 1], not {getattr(self, name)}")

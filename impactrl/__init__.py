@@ -5,6 +5,7 @@ when first used.
 """
 
 from importlib import import_module
+from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 import impactrl.envs  # noqa: F401  (registers the levels)
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
     from impactrl.world import Outcome as Outcome
     from impactrl.world import World as World
     from impactrl.wrappers import ImpactPenalty as ImpactPenalty
-
-__version__ = "0.1.0"
 
 _HOMES = {
     "Environment": "runs.specification",
@@ -72,6 +71,8 @@ __all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return version("impactrl")
     if name not in _HOMES:
         raise AttributeError(f"module 'impactrl' has no attribute {name!r}")
     value = getattr(import_module(f"impactrl.{_HOMES[name]}"), name)

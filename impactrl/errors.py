@@ -1,9 +1,11 @@
 """The one error class that users see, and the wording of near matches."""
 
+import operator
 from collections.abc import Iterable
 from difflib import get_close_matches
+from numbers import Real
 
-__all__ = ["ImpactError", "require_known", "require_one_of"]
+__all__ = ["ImpactError", "real_number", "require_known", "require_one_of", "whole_number"]
 
 
 class ImpactError(ValueError):
@@ -41,3 +43,30 @@ def require_one_of(field: str, value: object, allowed: Iterable[object]) -> None
     options = list(allowed)
     if value not in options:
         raise ImpactError(f"{field} must be one of {', '.join(map(repr, options))}, not {value!r}")
+
+
+def whole_number(field: str, value: object, *, at_least: int) -> int:
+    """The value of a field that counts something, as an `int`.
+
+    >>> whole_number("seeds", 3, at_least=1)
+    3
+    >>> whole_number("seeds", 2.5, at_least=1)
+    Traceback (most recent call last):
+    impactrl.errors.ImpactError: seeds must be a whole number of at least 1, not 2.5
+    """
+    try:
+        number = None if isinstance(value, bool) else operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        number = None
+    if number is None:
+        raise ImpactError(f"{field} must be a whole number of at least {at_least}, not {value!r}")
+    if number < at_least:
+        raise ImpactError(f"{field} must be at least {at_least}, not {number}")
+    return number
+
+
+def real_number(field: str, value: object) -> float:
+    """The value of a field that measures something, as a `float`; refuses what is no number."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        raise ImpactError(f"{field} must be a number, not {value!r}")
+    return float(value)

@@ -1,5 +1,6 @@
 """`explain`: what a penalty sees, step by step."""
 
+import operator
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,7 +33,10 @@ def parse_actions(actions: str | Sequence[int], names: Sequence[str]) -> list[in
     [2, 1, 3]
     """
     if not isinstance(actions, str):
-        indices = [int(a) for a in actions]
+        try:
+            indices = [operator.index(a) for a in actions]
+        except TypeError:
+            raise ImpactError(f"actions are letters or whole numbers, not {actions!r}") from None
     elif any(c.isdigit() for c in actions):
         words = actions.replace(",", " ").split()
         if not all(word.isdigit() for word in words):
@@ -64,7 +68,8 @@ def explain(
 
     Args:
         source: as in `compile_mdp`.
-        actions: see `parse_actions`. The episode may end before they do; the rest is not played.
+        actions: see `parse_actions`. The episode may end, or reach its time limit, before they do; the rest is not
+            played.
         penalty: None for none.
         seed: of the environment, for stochastic worlds.
         settings: of the level, where `source` is a name.
@@ -76,12 +81,12 @@ def explain(
     >>> explain("Options", actions="D", penalty=Penalty(discount=1.0)).round(4).iloc[0].to_dict()
     {'action': 'down', 'state': 1, 'reward': 0.0, 'performance': -2.0, 'side_effect': 1.0, 'completed': False, 'deviation': 0.8333, 'penalty': 0.8333}
     """  # noqa: E501
-    world, _ = world_of(source, settings)
+    world, time_limit = world_of(source, settings)
     penalty = penalty or Penalty(deviation="none")
     env = ImpactPenalty(GridEnv(world), **vars(penalty))
     env.reset(seed=seed)
     rows = []
-    for action in parse_actions(actions, list(world.actions)):
+    for action in parse_actions(actions, list(world.actions))[:time_limit]:
         _, _, terminated, _, info = env.step(action)
         rows.append(
             {

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from impactrl.errors import ImpactError, require_known, require_one_of
+from impactrl.errors import ImpactError, real_number, require_known, require_one_of, whole_number
 from impactrl.mdp import TabularMDP
 from impactrl.measures.baselines import BASELINES, Baseline
 from impactrl.measures.deviations import DEVIATIONS, SCALES, SUMMARIES, PairDeviation
@@ -76,17 +76,17 @@ class Penalty:
         require_one_of("terminal", self.terminal, TERMINAL_RULES)
         require_one_of("rollout", self.rollout, [False, True])
         for name in ("weight", "nonterminal_weight"):
-            value = _number(name, getattr(self, name))
+            value = real_number(name, getattr(self, name))
             if not (math.isfinite(value) and value >= 0):
                 raise ImpactError(f"{name} must be a number of at least 0, not {value}")
             object.__setattr__(self, name, value)
         for name, top in (("discount", "]"), ("rollout_discount", ")")):
-            value = _number(name, getattr(self, name))
+            value = real_number(name, getattr(self, name))
             if not (0 <= value < 1 or (value == 1 and top == "]")):
                 raise ImpactError(f"{name} must be in [0, 1{top}, not {value}")
             object.__setattr__(self, name, value)
-        if isinstance(self.seed, bool) or not isinstance(self.seed, int) or self.seed < 0:
-            raise ImpactError(f"seed must be a whole number of at least 0, not {self.seed!r}")
+        object.__setattr__(self, "rollout", bool(self.rollout))
+        object.__setattr__(self, "seed", whole_number("seed", self.seed, at_least=0))
         object.__setattr__(self, "utilities", _checked_utilities(self.utilities))
         if self.scale == "discount" and self.discount == 1:
             raise ImpactError("scale='discount' multiplies by 1 - discount, which is 0 with discount=1")
@@ -195,18 +195,10 @@ class Impact:
         return k, int(following[k])
 
 
-def _number(name: str, value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
-        raise ImpactError(f"{name} must be a number, not {value!r}")
-    return float(value)
-
-
 def _checked_utilities(utilities: int | Sequence[Sequence[float]] | NDArray[Any]) -> Utilities:
     """A count as it is; a table as tuples, so that a penalty stays hashable and plain."""
-    if isinstance(utilities, int) and not isinstance(utilities, bool):
-        if utilities < 1:
-            raise ImpactError(f"utilities must be at least 1, not {utilities}")
-        return utilities
+    if isinstance(utilities, int | np.integer) and not isinstance(utilities, bool):
+        return whole_number("utilities", utilities, at_least=1)
     try:
         table = np.array(utilities, dtype=np.float64)
     except (TypeError, ValueError):

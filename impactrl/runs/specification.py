@@ -11,7 +11,7 @@ import numpy as np
 
 from impactrl.agents.planner import Planner
 from impactrl.agents.q_learning import QLearning
-from impactrl.errors import ImpactError
+from impactrl.errors import ImpactError, whole_number
 from impactrl.levels import NAMESPACE, environment_id, world_of
 from impactrl.measures.penalty import Penalty
 
@@ -20,7 +20,7 @@ __all__ = ["AGENTS", "Environment", "RunSpecification"]
 AGENTS: dict[str, type[QLearning] | type[Planner]] = {"q_learning": QLearning, "planner": Planner}
 """Agents by name."""
 
-Setting = str | int | float | bool
+Setting = str | int | float | tuple["Setting", ...]
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ class Environment:
 
     Attributes:
         name: a level's name or a Gymnasium id; kept as the id.
-        settings: keyword arguments of the level, as sorted pairs; a mapping will do.
+        settings: keyword arguments of the level, as sorted pairs; a mapping will do. Lists become tuples, and whole
+            numbers are integers.
 
     Raises:
         ImpactError: unknown name or setting.
@@ -42,13 +43,13 @@ class Environment:
     settings: tuple[tuple[str, Setting], ...] = ()
 
     def __post_init__(self) -> None:
-        pairs = self.settings.items() if isinstance(self.settings, Mapping) else self.settings
-        for key, value in pairs:
-            if not isinstance(value, Setting):
-                raise ImpactError(f"setting {key} of {self.name} must be a plain value, not {value!r}")
+        given = self.settings.items() if isinstance(self.settings, Mapping) else self.settings
+        settings = {key: _plain(f"setting {key} of {self.name}", value) for key, value in given}
+        if len(settings) < len(given):
+            raise ImpactError(f"a setting of {self.name} is given twice: {', '.join(key for key, _ in given)}")
         object.__setattr__(self, "name", environment_id(self.name))
-        object.__setattr__(self, "settings", tuple(sorted(pairs)))
-        world_of(self.name, dict(self.settings))
+        object.__setattr__(self, "settings", tuple(sorted(settings.items())))
+        world_of(self.name, settings)
 
     @property
     def label(self) -> str:
@@ -72,6 +73,9 @@ class RunSpecification:
     penalty: Penalty
     agent: QLearning | Planner = field(default_factory=QLearning)
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "seed", whole_number("seed", self.seed, at_least=0))
 
     @property
     def agent_name(self) -> str:
@@ -115,10 +119,19 @@ class RunSpecification:
         return np.random.SeedSequence(self.seed, spawn_key=tuple(int(w) for w in words))
 
 
+def _plain(what: str, value: Any) -> Setting:
+    """A setting in its one form."""
+    if isinstance(value, tuple | list):
+        return tuple(_plain(what, entry) for entry in value)
+    if not isinstance(value, str | int | float) or value != value:
+        raise ImpactError(f"{what} must be text, a number or a list of those, not {value!r}")
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def _canonical(value: Any) -> Any:
-    """Equal numbers spelled alike: 7.0 as 7."""
+    """Equal values spelled alike: 7.0 as 7, True as 1."""
     if isinstance(value, dict):
         return {key: _canonical(entry) for key, entry in value.items()}
     if isinstance(value, tuple | list):
         return [_canonical(entry) for entry in value]
-    return int(value) if isinstance(value, float) and value.is_integer() else value
+    return int(value) if isinstance(value, bool) or (isinstance(value, float) and value.is_integer()) else value

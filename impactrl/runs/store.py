@@ -3,6 +3,7 @@
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -57,7 +58,7 @@ class Store:
         create: False to insist that it is there.
 
     Raises:
-        ImpactError: no such file or folder, not writable, not a results store, or written by another version.
+        ImpactError: no such file or folder, not a results store, or written by another version.
     """
 
     def __init__(self, path: str | Path, *, create: bool = True) -> None:
@@ -119,8 +120,6 @@ class Store:
         Raises:
             ImpactError: the file cannot be written (read-only, disk full).
         """
-        from impactrl import __version__
-
         penalty = specification.penalty
         row = (
             specification.hash,
@@ -137,7 +136,7 @@ class Store:
             result.history.astype("<f8").tobytes(),
             result.steps,
             result.seconds,
-            __version__,
+            version("impactrl"),
         )
         with self._plainly("write to"):
             marks = ", ".join("?" * len(row))
@@ -165,7 +164,11 @@ class Store:
         with self._plainly("read"):
             table = pd.read_sql_query(query, self._connection)
         if order is not None:
-            table = table.set_index("run").loc[list(order)].reset_index()
+            wanted = list(order)
+            absent = set(wanted).difference(table["run"])
+            if absent:
+                raise ImpactError(f"{self.path} does not have the runs {', '.join(sorted(absent))}")
+            table = table.set_index("run").loc[wanted].reset_index()
         return shape(table)
 
 

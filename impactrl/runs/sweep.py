@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from impactrl.agents.planner import Planner
 from impactrl.agents.q_learning import QLearning
-from impactrl.errors import ImpactError
+from impactrl.errors import ImpactError, real_number, whole_number
 from impactrl.measures.penalty import Penalty
 from impactrl.runs.execution import RunResult, execute
 from impactrl.runs.specification import Environment, RunSpecification
@@ -49,18 +49,20 @@ class Sweep:
     agent: QLearning | Planner = field(default_factory=QLearning)
 
     def __post_init__(self) -> None:
+        for name in ("environments", "penalties", "weights"):
+            if isinstance(getattr(self, name), str | Penalty | Environment):
+                raise ImpactError(f"{name} of a sweep must be a list, not {getattr(self, name)!r}")
         environments = tuple(Environment(e) if isinstance(e, str) else e for e in self.environments)
         object.__setattr__(self, "environments", environments)
         object.__setattr__(self, "penalties", tuple(self.penalties))
-        object.__setattr__(self, "weights", tuple(float(w) for w in self.weights))
+        object.__setattr__(self, "weights", tuple(real_number("a weight", w) for w in self.weights))
         for name in ("environments", "penalties"):
             entries = getattr(self, name)
             if not entries:
                 raise ImpactError(f"a sweep needs at least one entry in {name}")
             if len(set(entries)) < len(entries):
                 raise ImpactError(f"{name} of a sweep must be different from each other")
-        if self.seeds < 1:
-            raise ImpactError(f"seeds must be at least 1, not {self.seeds}")
+        object.__setattr__(self, "seeds", whole_number("seeds", self.seeds, at_least=1))
         for penalty in self.penalties:
             list(self._weighted(penalty))  # raises now rather than in the middle of the plan
 
@@ -112,8 +114,7 @@ def sweep(
             are kept.
     """
     jobs = (os.cpu_count() or 1) if jobs is None else jobs
-    if jobs < 1:
-        raise ImpactError(f"jobs must be at least 1, not {jobs}")
+    jobs = whole_number("jobs", jobs, at_least=1)
     specifications = plan.runs()
     with Store(store) as results:
         done = results.finished()

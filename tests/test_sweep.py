@@ -1,0 +1,397 @@
+"""Sweeps: the plan, the table, resuming, interruptions and parallel work."""
+
+import os
+import pickle
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import impactrl
+from impactrl.runs.execution import RunResult, execute
+from impactrl.runs.specification import Environment, RunSpecification
+from impactrl.runs.store import Store
+from impactrl.runs.sweep import QUEUED_PER_WORKER
+
+COLUMNS = [
+    *["run", "environment", "penalty", "deviation", "baseline", "weight", "seed", "agent"],
+    *["reward", "performance", "side_effect", "completed", "impact"],
+]
+NONE = impactrl.Penalty(deviation="none")
+RR = impactrl.Penalty(deviation="relative_reachability", baseline="stepwise")
+UR = impactrl.Penalty(deviation="unreachability", baseline="inaction", weight=7.0)
+QUICK = impactrl.QLearning(episodes=60, evaluate_every=25)
+PLAN = impactrl.Sweep(
+    environments=("Options", Environment("Box", {"goal_reward": 7})),
+    penalties=(NONE, RR),
+    weights=(0.1, 10.0),
+    seeds=2,
+    agent=QUICK,
+)
+NUMBER_OF_RUNS = 2 * (1 + 2) * 2
+
+
+@pytest.fixture
+def executed(monkeypatch: pytest.MonkeyPatch) -> list[RunSpecification]:
+    """The runs that sweeps have executed."""
+    seen: list[RunSpecification] = []
+    lock = Lock()
+
+    def noting(specification: RunSpecification) -> RunResult:
+        with lock:
+            seen.append(specification)
+        return execute(specification)
+
+    monkeypatch.setattr("impactrl.runs.sweep.execute", noting)
+    return seen
+
+
+def key(specification: RunSpecification) -> tuple[Any, ...]:
+    penalty = specification.penalty
+    return specification.environment.label, penalty.deviation, penalty.weight, specification.seed
+
+
+# The plan
+
+
+def test_a_plan_is_every_environment_penalty_weight_and_seed_in_this_order() -> None:
+    plan = impactrl.Sweep(environments=("Options", "Box"), penalties=(RR, UR), weights=(1, 0.5), seeds=2)
+    assert [key(run) for run in plan.runs()] == [
+        (environment, deviation, weight, seed)
+        for environment in ("Options", "Box")
+        for deviation in ("relative_reachability", "unreachability")
+        for weight in (1.0, 0.5)
+        for seed in (0, 1)
+    ]
+
+
+def test_without_weights_every_penalty_has_its_own() -> None:
+    plan = impactrl.Sweep(environments=("Options",), penalties=(RR, UR), seeds=1)
+    assert [run.penalty for run in plan.runs()] == [RR, UR]
+
+
+def test_no_penalty_is_run_once_per_seed_at_weight_0() -> None:
+    plan = impactrl.Sweep(environments=("Options",), penalties=(NONE, RR), weights=(1, 2, 3), seeds=2)
+    assert [key(run)[1:] for run in plan.runs()][:3] == [
+        ("none", 0.0, 0),
+        ("none", 0.0, 1),
+        ("relative_reachability", 1.0, 0),
+    ]
+    assert len(plan.runs()) == 2 + 3 * 2
+
+
+def test_a_planner_runs_once_whatever_the_seeds() -> None:
+    plan = impactrl.Sweep(
+        environments=("Options",), penalties=(NONE, RR), weights=(1, 2), seeds=9, agent=impactrl.Planner()
+    )
+    assert [key(run)[1:] for run in plan.runs()] == [
+        ("none", 0.0, 0),
+        ("relative_reachability", 1.0, 0),
+        ("relative_reachability", 2.0, 0),
+    ]
+
+
+def test_what_comes_to_the_same_run_is_run_once() -> None:
+    plan = impactrl.Sweep(
+        environments=("Options",),
+        penalties=(NONE, replace(NONE, weight=5.0), RR, replace(RR, weight=5.0)),
+        weights=(1, 1.0, 2),
+        seeds=1,
+    )
+    assert [key(run)[1:3] for run in plan.runs()] == [
+        ("none", 0.0),
+        ("relative_reachability", 1.0),
+        ("relative_reachability", 2.0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"environments": ()}, "at least one entry in environments"),
+        ({"penalties": ()}, "at least one entry in penalties"),
+        ({"penalties": (RR, RR)}, "penalties of a sweep must be different"),
+        ({"environments": ("Box", "impactrl/Box-v0")}, "environments of a sweep must be different"),
+        ({"environments": ("Bax",)}, "did you mean 'Box'"),
+        ({"weights": (1.0, -1.0)}, "weight must be a number of at least 0, not -1.0"),
+        ({"seeds": 0}, "seeds must be at least 1, not 0"),
+    ],
+)
+def test_a_plan_that_makes_no_sense_is_refused(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(impactrl.ImpactError, match=message):
+        impactrl.Sweep(**{"environments": ("Box",), "penalties": (RR,), **settings})
+
+
+# The table
+
+
+def test_the_table_has_a_row_per_run_in_the_order_of_the_plan(tmp_path: Path) -> None:
+    table = impactrl.sweep(PLAN, store=tmp_path / "results.db", jobs=2)
+    assert list(table.columns) == COLUMNS
+    assert len(table) == NUMBER_OF_RUNS
+    assert table["run"].tolist() == [run.hash for run in PLAN.runs()]
+    rows = table[["environment", "deviation", "weight", "seed"]].itertuples(index=False, name=None)
+    assert list(rows) == [key(run) for run in PLAN.runs()]
+    assert set(table["agent"]) == {"q_learning"}
+    assert table[["reward", "performance", "side_effect", "completed", "impact"]].notna().all(axis=None)
+
+
+def test_a_row_is_what_the_run_alone_gives(tmp_path: Path) -> None:
+    table = impactrl.sweep(PLAN, store=tmp_path / "results.db", jobs=2)
+    with Store(tmp_path / "results.db") as store:
+        curves = store.curves()
+    for run in PLAN.runs():
+        alone = execute(run)
+        row = table[table["run"] == run.hash]
+        np.testing.assert_array_equal(row[COLUMNS[-5:]].to_numpy()[0], alone.history[-1])
+        curve = curves[curves["run"] == run.hash]
+        assert curve["episode"].tolist() == [25, 50, 60]
+        np.testing.assert_array_equal(curve[COLUMNS[-5:]].to_numpy(), alone.history)
+
+
+def test_a_planner_pushes_the_box_into_the_corner_unless_that_is_penalised(tmp_path: Path) -> None:
+    plan = impactrl.Sweep(
+        environments=("Options",), penalties=(NONE, RR), weights=(1.0,), agent=impactrl.Planner(), seeds=1
+    )
+    table = impactrl.sweep(plan, store=tmp_path / "results.db", jobs=1).set_index("deviation")
+    assert table.loc["none", ["reward", "performance", "side_effect", "completed"]].tolist() == [1, -1, 1, 1]
+    safe = ["relative_reachability"]
+    assert table.loc[safe, ["reward", "performance", "side_effect", "completed"]].to_numpy().tolist() == [[1, 1, 0, 1]]
+    assert table["agent"].tolist() == ["planner", "planner"]
+
+
+def test_the_number_of_jobs_changes_nothing(tmp_path: Path) -> None:
+    one, two = (impactrl.sweep(PLAN, store=tmp_path / f"{jobs}.db", jobs=jobs) for jobs in (1, 2))
+    pd.testing.assert_frame_equal(one, two, check_exact=True)
+    with Store(tmp_path / "1.db") as first, Store(tmp_path / "2.db") as second:
+        order = one["run"].tolist()
+        pd.testing.assert_frame_equal(first.curves(order), second.curves(order), check_exact=True)
+
+
+def test_runs_and_results_can_be_sent_between_processes() -> None:
+    run = PLAN.runs()[-1]
+    here, there = execute(run), pickle.loads(pickle.dumps(execute(pickle.loads(pickle.dumps(run)))))
+    np.testing.assert_array_equal(here.history, there.history)
+    np.testing.assert_array_equal(here.evaluations, there.evaluations)
+    assert here.steps == there.steps > 0
+
+
+def test_seeds_lead_to_different_training() -> None:
+    runs = [execute(run) for run in PLAN.runs() if run.penalty.deviation == "none"]
+    assert len({run.steps for run in runs}) == len(runs)
+
+
+# Resuming
+
+
+def test_what_is_stored_is_not_run_again(tmp_path: Path, executed: list[RunSpecification]) -> None:
+    first = impactrl.sweep(PLAN, store=tmp_path / "results.db", jobs=2)
+    assert sorted(map(key, executed)) == sorted(map(key, PLAN.runs()))
+    executed.clear()
+    pd.testing.assert_frame_equal(impactrl.sweep(PLAN, store=tmp_path / "results.db"), first, check_exact=True)
+    assert executed == []
+
+
+def test_a_larger_plan_runs_only_what_is_new(tmp_path: Path, executed: list[RunSpecification]) -> None:
+    first = impactrl.sweep(PLAN, store=tmp_path / "results.db", jobs=1)
+    executed.clear()
+    larger = replace(PLAN, seeds=3, weights=(0.1, 3.0, 10.0))
+    table = impactrl.sweep(larger, store=tmp_path / "results.db", jobs=1)
+    assert len(table) == 2 * (1 + 3) * 3
+    assert {run.hash for run in executed} == set(table["run"]) - set(first["run"])
+    assert len(executed) == len(table) - len(first)
+    kept = table[table["run"].isin(first["run"])].reset_index(drop=True)
+    pd.testing.assert_frame_equal(kept, first, check_exact=True)
+
+
+def test_a_smaller_plan_gets_only_its_own_rows(tmp_path: Path, executed: list[RunSpecification]) -> None:
+    first = impactrl.sweep(PLAN, store=tmp_path / "results.db", jobs=1)
+    executed.clear()
+    table = impactrl.sweep(replace(PLAN, environments=PLAN.environments[1:], seeds=1), store=tmp_path / "results.db")
+    assert executed == []
+    expected = first[(first["environment"] == "Box goal_reward=7") & (first["seed"] == 0)].reset_index(drop=True)
+    pd.testing.assert_frame_equal(table, expected, check_exact=True)
+
+
+# Interruptions
+
+
+class AtOnce(Executor):
+    """Does everything the moment it is submitted: all of a queue is finished when a sweep looks."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except BaseException as error:
+            future.set_exception(error)
+        return future
+
+
+def failing_after(count: int, error: BaseException) -> Callable[[RunSpecification], RunResult]:
+    """`execute`, until it has succeeded so many times."""
+    done: list[RunSpecification] = []
+
+    def execute_or_fail(specification: RunSpecification) -> RunResult:
+        if len(done) == count:
+            raise error
+        done.append(specification)
+        return execute(specification)
+
+    return execute_or_fail
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), impactrl.ImpactError("that cannot be"), OSError("no memory")])
+def test_an_interrupted_sweep_keeps_what_is_finished_and_goes_on_there(
+    error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, executed: list[RunSpecification]
+) -> None:
+    noting = sys.modules["impactrl.runs.sweep"].execute
+    undisturbed = impactrl.sweep(PLAN, store=tmp_path / "undisturbed.db", jobs=1)
+    executed.clear()
+
+    monkeypatch.setattr("impactrl.runs.sweep.QUEUED_PER_WORKER", 1)  # the run that fails is alone in the queue
+    monkeypatch.setattr("impactrl.runs.sweep.execute", failing_after(5, error))
+    with pytest.raises(type(error)):
+        impactrl.sweep(PLAN, store=tmp_path / "results.db", jobs=1)
+    with Store(tmp_path / "results.db") as store:
+        assert store.runs()["run"].tolist() == [run.hash for run in PLAN.runs()[:5]]
+
+    monkeypatch.setattr("impactrl.runs.sweep.execute", noting)
+    resumed = impactrl.sweep(PLAN, store=tmp_path / "results.db", jobs=1)
+    assert [run.hash for run in executed] == [run.hash for run in PLAN.runs()[5:]]
+    pd.testing.assert_frame_equal(resumed, undisturbed, check_exact=True)
+
+
+def test_runs_that_finished_beside_one_that_failed_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = PLAN.runs()
+    for unlucky in plan[::3]:
+
+        def fail_one(specification: RunSpecification, unlucky: RunSpecification = unlucky) -> RunResult:
+            if specification == unlucky:
+                raise impactrl.ImpactError("that cannot be")
+            return execute(specification)
+
+        monkeypatch.setattr("impactrl.runs.sweep.execute", fail_one)
+        path = tmp_path / f"{unlucky.hash}.db"
+        with pytest.raises(impactrl.ImpactError, match="that cannot be"):
+            impactrl.sweep(PLAN, store=path, jobs=NUMBER_OF_RUNS, executor=AtOnce())
+        with Store(path) as store:
+            assert store.finished() == {run.hash for run in plan if run != unlucky}
+
+
+def test_runs_that_are_queued_when_a_sweep_stops_are_not_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[RunSpecification] = []
+
+    def fail_at_first(specification: RunSpecification) -> RunResult:
+        started.append(specification)
+        if len(started) == 1:
+            raise impactrl.ImpactError("that cannot be")
+        time.sleep(0.02)
+        return execute(specification)
+
+    monkeypatch.setattr("impactrl.runs.sweep.execute", fail_at_first)
+    with ThreadPoolExecutor(1) as pool:
+        with pytest.raises(impactrl.ImpactError, match="that cannot be"):
+            impactrl.sweep(replace(PLAN, seeds=20), store=tmp_path / "results.db", executor=pool, jobs=25)
+        pool.submit(int).result()  # after all that were queued
+    assert 1 <= len(started) < 25 * QUEUED_PER_WORKER / 2
+
+
+def test_a_penalty_that_does_not_fit_is_named_with_its_environment(tmp_path: Path) -> None:
+    plan = impactrl.Sweep(environments=("Options", "FrozenLake-v1"), penalties=(NONE, RR), seeds=1, agent=QUICK)
+    with pytest.raises(impactrl.ImpactError) as caught:
+        impactrl.sweep(plan, store=tmp_path / "results.db", jobs=1)
+    message = str(caught.value)
+    assert message.startswith("FrozenLake-v1 with RR stepwise: ")
+    assert "no no-op action" in message
+    assert "\n" not in message
+    with Store(tmp_path / "results.db") as store:
+        assert store.finished() <= {run.hash for run in plan.runs()[:3]}
+
+
+def test_a_store_that_cannot_be_used_is_found_out_before_anything_is_run(
+    tmp_path: Path, executed: list[RunSpecification]
+) -> None:
+    with pytest.raises(impactrl.ImpactError, match="there is no folder"):
+        impactrl.sweep(PLAN, store=tmp_path / "nowhere" / "results.db")
+    assert executed == []
+
+
+# Parallel work
+
+
+def test_an_executor_of_the_users_own_is_used_and_left_open(tmp_path: Path) -> None:
+    class Counting(ThreadPoolExecutor):
+        submitted = 0
+
+        def submit(self, *arguments: Any, **settings: Any) -> Future[Any]:
+            self.submitted += 1
+            return super().submit(*arguments, **settings)
+
+    with Counting(2) as pool:
+        table = impactrl.sweep(PLAN, store=tmp_path / "results.db", executor=pool, jobs=2)
+        assert pool.submitted == NUMBER_OF_RUNS
+        assert pool.submit(len, "ab").result() == 2
+    pd.testing.assert_frame_equal(table, impactrl.sweep(PLAN, store=tmp_path / "own.db", jobs=1), check_exact=True)
+
+
+def test_no_more_is_queued_than_the_jobs_ask_for(tmp_path: Path) -> None:
+    lock = Lock()
+
+    class Watched(ThreadPoolExecutor):
+        most = 0
+        pending = 0
+
+        def submit(self, *arguments: Any, **settings: Any) -> Future[Any]:
+            self.count(1)
+            future = super().submit(*arguments, **settings)
+            future.add_done_callback(lambda _: self.count(-1))
+            return future
+
+        def count(self, change: int) -> None:
+            with lock:
+                self.pending += change
+                self.most = max(self.most, self.pending)
+
+    with Watched(1) as pool:
+        impactrl.sweep(PLAN, store=tmp_path / "results.db", executor=pool, jobs=1)
+    assert 1 <= pool.most <= QUEUED_PER_WORKER < NUMBER_OF_RUNS
+
+
+def test_at_least_one_job_is_needed(tmp_path: Path) -> None:
+    with pytest.raises(impactrl.ImpactError, match="jobs must be at least 1, not 0"):
+        impactrl.sweep(PLAN, store=tmp_path / "results.db", jobs=0)
+
+
+@pytest.mark.parametrize(("progress", "shown"), [(None, False), (True, True)])
+def test_the_bar_is_shown_on_a_terminal_or_when_asked_for(progress: bool | None, shown: bool, tmp_path: Path) -> None:
+    code = (
+        "import impactrl\n"
+        "plan = impactrl.Sweep(environments=('Options',), penalties=(impactrl.Penalty(),), agent=impactrl.Planner())\n"
+        f"impactrl.sweep(plan, store='results.db', progress={progress})\n"
+    )
+    quiet = ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")
+    environment = {name: value for name, value in os.environ.items() if name not in quiet}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", code],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == ""
+    assert ("1/1" in done.stderr) == shown
+    assert bool(done.stderr) == shown
