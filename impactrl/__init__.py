@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from impactrl.runs.store import Store as Store
     from impactrl.runs.sweep import Sweep as Sweep
     from impactrl.runs.sweep import sweep as sweep
+    from impactrl.text_world import TextWorld as TextWorld
+    from impactrl.text_world import make_level as make_level
     from impactrl.world import GridWorld as GridWorld
     from impactrl.world import Outcome as Outcome
     from impactrl.world import World as World
@@ -51,9 +53,11 @@ _HOMES = {
     "Store": "runs.store",
     "Sweep": "runs.sweep",
     "TabularMDP": "mdp",
+    "TextWorld": "text_world",
     "World": "world",
     "compile_mdp": "compile",
     "explain": "explaining",
+    "make_level": "text_world",
     "outcome_table": "analysis.statistics",
     "plot_episode": "analysis.boards",
     "plot_learning_curves": "analysis.plots",

@@ -20,6 +20,7 @@ from impactrl.agents.q_learning import QLearning
 from impactrl.errors import ImpactError
 from impactrl.levels import level_names, world_of
 from impactrl.measures.penalty import COLUMNS, Penalty
+from impactrl.text_world import LEVEL_FILE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,6 +33,11 @@ STORE_NAME = "results.db"
 
 Name = Annotated[str, tyro.conf.Positional]
 PenaltyFlags = Annotated[Penalty, tyro.conf.arg(name="")]
+
+
+def _known(env: str) -> str:
+    """The environment, registered first if it is a level file."""
+    return impactrl.make_level(env) if env.endswith(LEVEL_FILE) else env
 
 
 def _settings(pairs: tuple[str, ...]) -> dict[str, Any]:
@@ -94,14 +100,14 @@ def show(env: Name, /, settings: tuple[str, ...] = (), png: Path | None = None) 
     """Show a level: its board, its rules, the size of its state space.
 
     Args:
-        env: level or environment id.
+        env: level, environment id, or path of a level file (.txt).
         settings: of the level, as name=value.
         png: write a picture of the first board to this file.
     """
     from impactrl.analysis.boards import save_image
     from impactrl.render import draw_board, draw_text_board
 
-    chosen = _settings(settings)
+    env, chosen = _known(env), _settings(settings)
     world, limit = world_of(env, chosen)
     first = world.start()[0][1]
     print(draw_text_board(world.board(first), world.tiles, colour=sys.stdout.isatty()), end="\n\n")
@@ -127,7 +133,7 @@ def solve(
     """Compute the exact best policy under a penalty and what it does to all five columns.
 
     Args:
-        env: level or environment id.
+        env: level, environment id, or path of a level file (.txt).
         penalty: what the agent pays for its impact.
         plan: of the planner.
         settings: of the level, as name=value.
@@ -135,7 +141,7 @@ def solve(
     """
     import pandas as pd
 
-    chosen = _settings(settings)
+    env, chosen = _known(env), _settings(settings)
     mdp = impactrl.compile_mdp(env, **chosen)
     best = impactrl.solve(mdp, penalty, discount=plan.discount, horizon=plan.horizon)
     actions = best.actions()
@@ -159,13 +165,13 @@ def explain(
     """Play actions and show, step by step, what a penalty makes of them.
 
     Args:
-        env: level or environment id.
+        env: level, environment id, or path of a level file (.txt).
         actions: letters U D L R N, or numbers.
         penalty: what the agent pays for its impact.
         settings: of the level, as name=value.
         png: write a picture of the episode to this file.
     """
-    chosen = _settings(settings)
+    env, chosen = _known(env), _settings(settings)
     steps = impactrl.explain(env, actions=actions, penalty=penalty, **chosen)
     title = f"{env}, {penalty.label}, weight {penalty.weight:g}"
     _print_table(steps, title)
@@ -186,7 +192,7 @@ def train(
     """Train Q-learning under a penalty, a run per seed, and show what came of it.
 
     Args:
-        env: level or environment id.
+        env: level, environment id, or path of a level file (.txt).
         penalty: what the agent pays for its impact.
         agent: of the learner.
         seeds: how many runs.
@@ -197,7 +203,7 @@ def train(
     from impactrl.runs.specification import Environment
     from impactrl.runs.sweep import Sweep, sweep
 
-    environment = Environment(env, tuple(_settings(settings).items()))
+    environment = Environment(_known(env), tuple(_settings(settings).items()))
     plan = Sweep(environments=(environment,), penalties=(penalty,), seeds=seeds, agent=agent)
     with TemporaryDirectory() as folder:
         runs = sweep(plan, store=store or Path(folder) / "results.db", jobs=jobs)

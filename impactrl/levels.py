@@ -4,6 +4,7 @@ A level is registered with the import path of its `World`, so that importing imp
 an environment's specification stays plain JSON.
 """
 
+from collections.abc import Mapping
 from importlib import import_module
 from inspect import signature
 from typing import Any
@@ -19,7 +20,14 @@ __all__ = ["NAMESPACE", "environment_id", "level_names", "make_world", "register
 NAMESPACE = "impactrl"
 
 
-def register_level(name: str, world: str, *, time_limit: int = 100, vector: bool = True) -> None:
+def register_level(
+    name: str,
+    world: str,
+    *,
+    time_limit: int = 100,
+    vector: bool = True,
+    settings: Mapping[str, Any] | None = None,
+) -> None:
     """Registers `impactrl/<name>-v0`, so that `gym.make`, sweeps and the command line know the level.
 
     Args:
@@ -28,6 +36,7 @@ def register_level(name: str, world: str, *, time_limit: int = 100, vector: bool
         time_limit: steps after which episodes are cut off; the class's own `time_limit`.
         vector: whether `gym.make_vec` steps all copies at once on the compiled arrays; False for levels with too many
             states to be listed.
+        settings: keyword arguments that the class always gets, as plain values.
     """
     gym.register(
         f"{NAMESPACE}/{name}-v0",
@@ -37,7 +46,7 @@ def register_level(name: str, world: str, *, time_limit: int = 100, vector: bool
         # GridEnv checks actions and the order of calls itself, in a fraction of the wrappers' time.
         order_enforce=False,
         disable_env_checker=True,
-        kwargs={"world": world},
+        kwargs={"world": world, **(settings or {})},
     )
 
 

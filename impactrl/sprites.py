@@ -135,6 +135,17 @@ def mirrored(shape: Shape) -> Shape:
     return lambda x, y: shape(x, y) | shape(100 - x, y)
 
 
+def towards(direction: str, shape: Shape) -> Shape:
+    """A shape that points right, made to point "right", "left", "up" or "down" (by mirrors, never upside down)."""
+    views: dict[str, Shape] = {
+        "right": shape,
+        "left": lambda x, y: shape(100 - x, y),
+        "down": lambda x, y: shape(y, x),
+        "up": lambda x, y: shape(100 - y, x),
+    }
+    return views[direction]
+
+
 def checks(x0: float, y0: float, side: float) -> Shape:
     """The dark squares of an endless chessboard with a dark square at the corner (x0, y0)."""
     return lambda x, y: (np.floor((x - x0) / side) + np.floor((y - y0) / side)) % 2 == 0
@@ -226,6 +237,13 @@ _GOAL: Final = (
 )
 _PANE: Final = box(15, 15, 85, 85)
 
+
+def _belt(direction: str) -> Sprite:
+    chevrons = union(*(stroke(9, x, 32, x + 18, 50, x, 68) for x in (16, 66)))
+    layers = (box(0, 10, 100, 90), BLACK), (box(0, 18, 100, 82), SLATE), (chevrons, WHITE)
+    return layered(SLATE, *((towards(direction, shape), colour) for shape, colour in layers))
+
+
 _SPRITES: Final = {
     "floor": layered(GREY),
     "wall": layered(SLATE, (box(0, 0, 100, 100), MORTAR), (bricks(50, 25, 5), SLATE)),
@@ -287,12 +305,10 @@ _SPRITES: Final = {
         (stroke(4, 41, 52, 46, 55, 54, 55, 59, 52), BLACK),
     ),
     "goal": layered(GREEN, *_GOAL),
-    "belt": layered(
-        SLATE,
-        (box(0, 10, 100, 90), BLACK),
-        (box(0, 18, 100, 82), SLATE),
-        (union(*(stroke(9, x, 32, x + 18, 50, x, 68) for x in (16, 66))), WHITE),
-    ),
+    "belt": _belt("right"),
+    "belt_left": _belt("left"),
+    "belt_up": _belt("up"),
+    "belt_down": _belt("down"),
     "coin": layered(
         ORANGE,
         (disc(50, 50, 38), ORANGE),

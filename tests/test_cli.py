@@ -65,6 +65,22 @@ def test_explain_shows_what_a_penalty_sees(capsys):
     assert re.search(r"down\W+1\W+0\W+-2\W+1\W+False\W+0.8333\W+0.8333", words(capsys))
 
 
+LEVEL = """#####
+#AVG#
+#   #
+#####"""
+
+
+def test_a_level_file_is_known_wherever_a_level_is_named(capsys, tmp_path):
+    (tmp_path / "hall.txt").write_text(LEVEL)
+    main(["solve", str(tmp_path / "hall.txt"), "--deviation", "none"])
+    assert "actions: right right" in words(capsys)
+    plan = tmp_path / "plan.toml"
+    plan.write_text('environments = ["hall.txt"]\nagent = { name = "planner" }\n[[penalties]]\nweight = 1\n')
+    main(["sweep", str(plan), "--out", str(tmp_path / "out")])
+    assert re.search(r"hall\W+RR stepwise\W+1\W+1\W+1\W+1\W+0\W+1", words(capsys))
+
+
 def test_train_reports_the_outcome_and_keeps_the_runs(capsys, tmp_path):
     store = tmp_path / "runs.db"
     arguments = ["train", "Options", "--agent.learning-rate", "1", "--seeds", "2", "--store", str(store)]
@@ -125,8 +141,8 @@ def test_a_mistake_is_one_line_and_status_2(arguments, message, capsys):
         (('"q_learning"', '"q_lerning"'), "did you mean 'q_learning'"),
         (("goal_reward = 1", "goal = 1"), "unknown setting of Box 'goal'"),
         (("[0.1, 1]", "[0.1, -1]"), "weight must be"),
-        (("seeds = 2", 'seeds = "two"'), "wrong type"),
-        (("[0.1, 1]", '["much"]'), "wrong type"),
+        (("seeds = 2", 'seeds = "two"'), "seeds must be a whole number"),
+        (("[0.1, 1]", '["much"]'), "a weight must be a number"),
         (("seeds = 2", "seeds = "), "is no TOML file"),
         (('"none"', '"non"'), "did you mean 'none'"),
     ],

@@ -23,7 +23,8 @@ from impactrl.sprites import (
 
 Image = NDArray[np.uint8]
 NEEDED = {
-    "floor", "wall", "agent", "box", "vase", "broken", "sushi", "eaten", "human", "goal", "belt", "coin",
+    "floor", "wall", "agent", "box", "vase", "broken", "sushi", "eaten", "human", "goal", "belt", "belt_left",
+    "belt_up", "belt_down", "coin",
     "dog", "button", "timer2", "timer1", "timer0", "obstacle", "fire", "tree", "tree_bare", "bucket",
     "battery", "train", "carpet", "door", "key", "plant",
 }  # fmt: skip

@@ -10,6 +10,7 @@ from impactrl.errors import ImpactError, require_known
 from impactrl.measures.penalty import penalty_from_json
 from impactrl.runs.specification import AGENTS, Environment
 from impactrl.runs.sweep import Sweep
+from impactrl.text_world import LEVEL_FILE, make_level
 
 __all__ = ["read_sweep"]
 
@@ -17,9 +18,9 @@ __all__ = ["read_sweep"]
 def read_sweep(path: str | Path) -> Sweep:
     """Reads a plan.
 
-    The keys are those of `Sweep`. An environment is a name, or a table with `name` and its settings; a penalty is a
-    table with the fields of `Penalty`; the agent is a table with `name` ("q_learning" or "planner") and the fields
-    of its class:
+    The keys are those of `Sweep`. An environment is a name, or a table with `name` and its settings; a name that ends
+    in .txt is a level file, looked for beside the sweep file. A penalty is a table with the fields of `Penalty`; the
+    agent is a table with `name` ("q_learning" or "planner") and the fields of its class:
 
     ```toml
     environments = ["Options", { name = "Box", goal_reward = 1 }]
@@ -43,14 +44,14 @@ def read_sweep(path: str | Path) -> Sweep:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ImpactError(f"{path} is no TOML file: {error}") from None
     try:
-        return _sweep(content)
+        return _sweep(content, Path(path).parent)
     except ImpactError as error:
         raise ImpactError(f"{path}: {error}") from None
     except (TypeError, ValueError) as error:
         raise ImpactError(f"{path}: a value has the wrong type: {error}") from None
 
 
-def _sweep(content: Mapping[str, Any]) -> Sweep:
+def _sweep(content: Mapping[str, Any], folder: Path) -> Sweep:
     for key in content:
         require_known("key", key, [field.name for field in fields(Sweep)])
     for key in ("environments", "penalties"):
@@ -60,18 +61,20 @@ def _sweep(content: Mapping[str, Any]) -> Sweep:
     if "agent" in content:
         given["agent"] = _agent(content["agent"])
     return Sweep(
-        environments=tuple(_environment(entry) for entry in content["environments"]),
+        environments=tuple(_environment(entry, folder) for entry in content["environments"]),
         penalties=tuple(penalty_from_json(entry) for entry in content["penalties"]),
         **given,
     )
 
 
-def _environment(entry: str | Mapping[str, Any]) -> Environment:
-    if isinstance(entry, str):
-        return Environment(entry)
-    if "name" not in entry:
-        raise ImpactError(f"an environment is a name or a table with a name, not {dict(entry)!r}")
-    return Environment(entry["name"], tuple((k, v) for k, v in entry.items() if k != "name"))
+def _environment(entry: str | Mapping[str, Any], folder: Path) -> Environment:
+    table = {"name": entry} if isinstance(entry, str) else entry
+    if not isinstance(table, Mapping) or not isinstance(table.get("name"), str):
+        raise ImpactError(f"an environment is a name or a table with a name, not {entry!r}")
+    name = table["name"]
+    if name.endswith(LEVEL_FILE):
+        name = make_level(folder / name)
+    return Environment(name, tuple((key, value) for key, value in table.items() if key != "name"))
 
 
 def _agent(entry: Mapping[str, Any]) -> Any:

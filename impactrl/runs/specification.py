@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from typing import Any
 
+import gymnasium as gym
 import numpy as np
 
 from impactrl.agents.planner import Planner
@@ -51,6 +52,12 @@ class Environment:
         object.__setattr__(self, "settings", tuple(sorted(settings.items())))
         world_of(self.name, settings)
 
+    def content(self) -> dict[str, Any]:
+        """All that says which rules these are: also what a level file was registered with, its text."""
+        content: dict[str, Any] = {"name": self.name, "settings": dict(self.settings)}
+        registered = {key: value for key, value in gym.spec(self.name).kwargs.items() if key != "world"}
+        return content | ({"registered": registered} if registered else {})
+
     @property
     def label(self) -> str:
         """Short name, then the settings."""
@@ -85,7 +92,7 @@ class RunSpecification:
     def to_json(self) -> str:
         """The canonical text: sorted keys, no spaces, whole numbers without a fraction."""
         content = {
-            "environment": {"name": self.environment.name, "settings": dict(self.environment.settings)},
+            "environment": self.environment.content(),
             "penalty": asdict(self.penalty),
             "agent": {"name": self.agent_name, **asdict(self.agent)},
             "seed": self.seed,
