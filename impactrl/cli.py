@@ -179,6 +179,58 @@ def explain(
         _save_episode(impactrl.compile_mdp(env, **chosen), steps, png, title=title)
 
 
+def render(
+    env: Name,
+    /,
+    actions: str,
+    out: Path,
+    penalty: PenaltyFlags = Penalty(),  # noqa: B008
+    chance: int = 0,
+    cell_size: int = 48,
+    fps: float = 4,
+    settings: tuple[str, ...] = (),
+) -> None:
+    """Make a film of an episode: .gif, .mp4 (needs the extra `render`), or .png for a filmstrip.
+
+    Args:
+        env: level, environment id, or path of a level file (.txt).
+        actions: letters U D L R N, or numbers.
+        out: the file.
+        penalty: whose impact is shown.
+        chance: seed of what is random in the world.
+        cell_size: side of a cell in pixels.
+        fps: steps per second.
+        settings: of the level, as name=value.
+    """
+    from impactrl.recording import record
+
+    frames = record(
+        _known(env),
+        actions=actions,
+        path=out,
+        penalty=penalty,
+        seed=chance,
+        cell_size=cell_size,
+        fps=fps,
+        **_settings(settings),
+    )
+    print(f"wrote {out}: {frames} frames")
+
+
+def play(env: Name, /, penalty: PenaltyFlags = Penalty(), chance: int = 0, settings: tuple[str, ...] = ()) -> None:  # noqa: B008
+    """Play a level in the terminal, with the five columns beside the board.
+
+    Args:
+        env: level, environment id, or path of a level file (.txt).
+        penalty: whose impact is watched; in levels with too many states to list, only deviation "none".
+        chance: seed of what is random in the world.
+        settings: of the level, as name=value.
+    """
+    from impactrl.playing import play as play_in_terminal
+
+    play_in_terminal(_known(env), penalty=penalty, seed=chance, **_settings(settings))
+
+
 def train(
     env: Name,
     /,
@@ -283,6 +335,8 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "show": show,
     "solve": solve,
     "explain": explain,
+    "render": render,
+    "play": play,
     "train": train,
     "sweep": sweep,
     "plot": plot,
@@ -305,7 +359,7 @@ def main(arguments: list[str] | None = None) -> None:
         # The reader has seen enough (`| head`); nothing more may be written, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except KeyboardInterrupt:
-        print("impactrl: interrupted; runs that had finished are stored, the same command goes on", file=sys.stderr)
+        print("impactrl: interrupted; finished runs of a sweep are stored, the same command goes on", file=sys.stderr)
         sys.exit(130)
 
 

@@ -49,6 +49,8 @@ def compile_mdp(
             "that needs no model, or raise max_states if the machine has room for them"
         )
     starts = [(weight, state) for weight, state in world.start() if weight != 0]
+    if not starts:
+        raise ImpactError("a world needs at least one first state of probability above 0; start() gave none")
     ids: dict[Hashable, int] = {}
     states: list[Any] = []
     for _, state in starts:
@@ -88,6 +90,11 @@ def compile_mdp(
                         states.append(successor)
                     successors.append(j)
                     columns.extend(outcome[1:])
+                if not count:
+                    raise ImpactError(
+                        f"every action needs an outcome of probability above 0; {world.actions[action]!r} has none in "
+                        f"state {state!r}"
+                    )
                 counts.append(count)
         if len(states) > max_states:
             raise ImpactError(

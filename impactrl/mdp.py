@@ -113,6 +113,9 @@ class TabularMDP:
             )
         if (self.start < 0).any() or not abs(self.start.sum() - 1) <= PROBABILITY_TOLERANCE:
             raise ImpactError(f"start probabilities must sum to 1, not {self.start.sum():.12g}")
+        for name in ("reward", "performance", "side_effect"):
+            if not np.isfinite(getattr(self, name)).all():
+                raise ImpactError(f"{name} must be finite everywhere")
         ends = np.flatnonzero(self.terminal)
         paid = self.reward[ends], self.performance[ends], self.side_effect[ends]
         if (self.next_state[ends] != ends[:, None, None]).any() or any(p.any() for p in paid):

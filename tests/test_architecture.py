@@ -29,7 +29,7 @@ LAYERS = [
     ["impactrl.vector", "impactrl.testing"],
     ["impactrl.measures", "impactrl.measures.*"],
     ["impactrl.wrappers", "impactrl.explaining"],
-    ["impactrl.playing", "impactrl.recording"],
+    ["impactrl.game", "impactrl.playing", "impactrl.recording"],
     ["impactrl.envs", "impactrl.envs.*"],
     ["impactrl.agents", "impactrl.agents.*"],
     ["impactrl.runs", "impactrl.runs.*"],

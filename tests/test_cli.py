@@ -72,13 +72,13 @@ LEVEL = """#####
 
 
 def test_a_level_file_is_known_wherever_a_level_is_named(capsys, tmp_path):
-    (tmp_path / "hall.txt").write_text(LEVEL)
-    main(["solve", str(tmp_path / "hall.txt"), "--deviation", "none"])
+    (tmp_path / "corridor.txt").write_text(LEVEL)
+    main(["solve", str(tmp_path / "corridor.txt"), "--deviation", "none"])
     assert "actions: right right" in words(capsys)
     plan = tmp_path / "plan.toml"
-    plan.write_text('environments = ["hall.txt"]\nagent = { name = "planner" }\n[[penalties]]\nweight = 1\n')
+    plan.write_text('environments = ["corridor.txt"]\nagent = { name = "planner" }\n[[penalties]]\nweight = 1\n')
     main(["sweep", str(plan), "--out", str(tmp_path / "out")])
-    assert re.search(r"hall\W+RR stepwise\W+1\W+1\W+1\W+1\W+0\W+1", words(capsys))
+    assert re.search(r"corridor\W+RR stepwise\W+1\W+1\W+1\W+1\W+0\W+1", words(capsys))
 
 
 def test_train_reports_the_outcome_and_keeps_the_runs(capsys, tmp_path):
@@ -87,6 +87,12 @@ def test_train_reports_the_outcome_and_keeps_the_runs(capsys, tmp_path):
     main(arguments)
     assert re.search(r"RR stepwise\W+1\W+1\W+1\W+1\W+0\W+1", words(capsys))
     assert store.exists()
+
+
+def test_render_makes_a_film(capsys, tmp_path):
+    main(["render", "Options", "--actions", "DRDDR", "--out", str(tmp_path / "film.gif")])
+    assert "film.gif: 6 frames" in words(capsys)
+    assert (tmp_path / "film.gif").read_bytes().startswith(b"GIF89a")
 
 
 def test_sweep_runs_a_plan_resumes_and_draws(capsys, tmp_path):
@@ -118,6 +124,9 @@ def test_sweep_runs_a_plan_resumes_and_draws(capsys, tmp_path):
         (["explain", "Box", "--actions", "DX"], "unknown action 'X'"),
         (["show", "Box", "--png", "/no/such/folder/box.png"], "cannot write"),
         (["show", "Box", "--png", "box.bmp"], ".png"),
+        (["render", "Box", "--actions", "D", "--out", "film.avi"], ".gif"),
+        (["play", "Box"], "terminal"),
+        (["play", "Sokocoin1"], "deviation='none'"),
         (["plot", "/no/such/folder"], "no results store"),
         (["sweep", "/no/such/plan.toml", "--out", "x"], "cannot read the sweep file"),
     ],
@@ -172,7 +181,7 @@ def test_an_interrupted_sweep_says_so_in_one_line_and_keeps_what_is_finished(tmp
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert error == "impactrl: interrupted; runs that had finished are stored, the same command goes on\n"
+    assert error == "impactrl: interrupted; finished runs of a sweep are stored, the same command goes on\n"
     assert _finished(store) >= 20
 
 

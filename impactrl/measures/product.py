@@ -82,7 +82,7 @@ def product(mdp: TabularMDP, graph: StateGraph, baseline: Baseline) -> Product:
         known = np.union1d(known, frontier)
 
     state, memory = known // base, known % base - 1
-    if len(known) == mdp.num_states:
+    if np.array_equal(state, np.arange(mdp.num_states)):
         return Product(mdp=mdp, state=state, memory=memory)
     start = np.zeros(len(known))
     start[np.searchsorted(known, start_codes)] = mdp.start[first]
