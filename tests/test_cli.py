@@ -126,7 +126,6 @@ def test_sweep_runs_a_plan_resumes_and_draws(capsys, tmp_path):
         (["show", "Box", "--png", "box.bmp"], ".png"),
         (["render", "Box", "--actions", "D", "--out", "film.avi"], ".gif"),
         (["play", "Box"], "terminal"),
-        (["play", "Sokocoin1"], "deviation='none'"),
         (["plot", "/no/such/folder"], "no results store"),
         (["sweep", "/no/such/plan.toml", "--out", "x"], "cannot read the sweep file"),
     ],
