@@ -191,7 +191,8 @@ for name in sys.argv[1:]:
     importlib.import_module(name)
 print([name for name in sys.modules if name.split(".")[0] in ("envs", "agents")])
 files = [os.path.realpath(m.__file__) for m in list(sys.modules.values()) if getattr(m, "__file__", None)]
-ours = [file for file in files if file.startswith(os.getcwd() + os.sep)]
+rooms = tuple(os.path.join(os.getcwd(), folder) + os.sep for folder in ("impactrl", "envs", "agents"))
+ours = [file for file in files if file.startswith(rooms)]
 print(len(ours) == len(set(ours)) == len(sys.argv) - 1)
 """
 
