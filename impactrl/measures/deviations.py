@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Protocol
+from typing import ClassVar, Protocol
 
 import numba
 import numpy as np
@@ -12,10 +12,7 @@ from impactrl.errors import ImpactError
 from impactrl.measures.state_graph import StateGraph
 from impactrl.measures.values import attainable_utilities, reachability, rollout_pairs, rollout_values
 
-if TYPE_CHECKING:
-    from impactrl.measures.penalty import Penalty
-
-__all__ = ["DEVIATIONS", "SCALES", "SUMMARIES", "Deviation", "PairDeviation"]
+__all__ = ["DEVIATIONS", "SCALES", "SUMMARIES", "Deviation", "PairDeviation", "Settings"]
 
 SUMMARIES = ("decrease", "increase", "absolute")
 SCALES = ("none", "per-value", "sum", "discount")
@@ -23,6 +20,23 @@ ZERO = 1e-9  # values are solved to 1e-10: what is smaller counts as 0, and scal
 
 PairDeviation = Callable[[NDArray[np.int64], NDArray[np.int64]], NDArray[np.float64]]
 """From nodes [P] of the agent and nodes [P] of the baseline to deviations [P]."""
+
+
+class Settings(Protocol):
+    """What a deviation reads of a `Penalty`, whose fields these are."""
+
+    @property
+    def summary(self) -> str | None: ...  # noqa: D102
+    @property
+    def effective_summary(self) -> str: ...  # noqa: D102
+    @property
+    def scale(self) -> str: ...  # noqa: D102
+    @property
+    def discount(self) -> float: ...  # noqa: D102
+    @property
+    def rollout(self) -> bool: ...  # noqa: D102
+    @property
+    def rollout_discount(self) -> float: ...  # noqa: D102
 
 
 class Deviation(Protocol):
@@ -33,14 +47,14 @@ class Deviation(Protocol):
     summary: ClassVar[str | None]
     """The usual summary; None where the deviation is no difference of values."""
 
-    def check(self, penalty: "Penalty") -> None:
+    def check(self, penalty: Settings) -> None:
         """Refuses settings that this deviation cannot have.
 
         Raises:
             ImpactError: says which and why.
         """
 
-    def fit(self, graph: StateGraph, penalty: "Penalty", utilities: NDArray[np.float64]) -> PairDeviation:
+    def fit(self, graph: StateGraph, penalty: Settings, utilities: NDArray[np.float64]) -> PairDeviation:
         """Computes what the deviation of any two nodes needs.
 
         Args:
@@ -57,11 +71,11 @@ class NoDeviation:
     label: ClassVar[str] = "none"
     summary: ClassVar[str | None] = None
 
-    def check(self, penalty: "Penalty") -> None:
+    def check(self, penalty: Settings) -> None:
         """Refuses what could not have any effect."""
         _refuse_value_settings(penalty, "'none'")
 
-    def fit(self, graph: StateGraph, penalty: "Penalty", utilities: NDArray[np.float64]) -> PairDeviation:  # noqa: ARG002
+    def fit(self, graph: StateGraph, penalty: Settings, utilities: NDArray[np.float64]) -> PairDeviation:  # noqa: ARG002
         """Zero for any pair."""
         return lambda node, _: np.zeros(len(node))
 
@@ -76,11 +90,11 @@ class Unreachability:
     label: ClassVar[str] = "UR"
     summary: ClassVar[str | None] = None
 
-    def check(self, penalty: "Penalty") -> None:
+    def check(self, penalty: Settings) -> None:
         """Refuses a summary or a scale: this deviation is no difference of values."""
         _refuse_value_settings(penalty, "unreachability")
 
-    def fit(self, graph: StateGraph, penalty: "Penalty", utilities: NDArray[np.float64]) -> PairDeviation:  # noqa: ARG002
+    def fit(self, graph: StateGraph, penalty: Settings, utilities: NDArray[np.float64]) -> PairDeviation:  # noqa: ARG002
         """The table of all pairs."""
         table = 1 - reachability(graph, discount=penalty.discount)
         if penalty.rollout:
@@ -99,10 +113,10 @@ class RelativeReachability:
     label: ClassVar[str] = "RR"
     summary: ClassVar[str | None] = "decrease"
 
-    def check(self, penalty: "Penalty") -> None:
+    def check(self, penalty: Settings) -> None:
         """Any settings will do."""
 
-    def fit(self, graph: StateGraph, penalty: "Penalty", utilities: NDArray[np.float64]) -> PairDeviation:  # noqa: ARG002
+    def fit(self, graph: StateGraph, penalty: Settings, utilities: NDArray[np.float64]) -> PairDeviation:  # noqa: ARG002
         """The reachability of every node from every node."""
         return _value_difference(graph, penalty, reachability(graph, discount=penalty.discount))
 
@@ -118,7 +132,7 @@ class AttainableUtility:
     label: ClassVar[str] = "AU"
     summary: ClassVar[str | None] = "absolute"
 
-    def check(self, penalty: "Penalty") -> None:
+    def check(self, penalty: Settings) -> None:
         """Refuses discount 1: attainable utilities would be infinite."""
         if penalty.discount == 1:
             raise ImpactError(
@@ -126,7 +140,7 @@ class AttainableUtility:
                 "infinite; try discount=0.99"
             )
 
-    def fit(self, graph: StateGraph, penalty: "Penalty", utilities: NDArray[np.float64]) -> PairDeviation:
+    def fit(self, graph: StateGraph, penalty: Settings, utilities: NDArray[np.float64]) -> PairDeviation:
         """The optimal values of all utilities."""
         values = attainable_utilities(graph, utilities, discount=penalty.discount)
         return _value_difference(graph, penalty, values)
@@ -141,7 +155,7 @@ DEVIATIONS: dict[str, Deviation] = {
 """Deviations by name."""
 
 
-def _refuse_value_settings(penalty: "Penalty", name: str) -> None:
+def _refuse_value_settings(penalty: Settings, name: str) -> None:
     if penalty.summary is not None:
         raise ImpactError(
             f"{name} is no difference of values, so it has no summary; leave summary out "
@@ -154,7 +168,7 @@ def _refuse_value_settings(penalty: "Penalty", name: str) -> None:
         )
 
 
-def _value_difference(graph: StateGraph, penalty: "Penalty", values: NDArray[np.float64]) -> PairDeviation:
+def _value_difference(graph: StateGraph, penalty: Settings, values: NDArray[np.float64]) -> PairDeviation:
     """`D(s; b) = mean_k f(V_k(b) - V_k(s))`, by the penalty's summary f, rollout and scale."""
     if penalty.rollout:
         noop = graph.require_noop("a rollout")
