@@ -208,19 +208,23 @@ def _learn(
     for episode in range(len(epsilons)):
         epsilon = epsilons[episode]
         s_tm1 = _draw(rng, cumulative_start)
+        greedy = _best(q[s_tm1])
         for _ in range(time_limit):
             u = rng.random()
-            a_tm1 = min(int(u / epsilon * num_actions), num_actions - 1) if u < epsilon else _best(q[s_tm1])
+            a_tm1 = min(int(u / epsilon * num_actions), num_actions - 1) if u < epsilon else greedy
             k = _draw(rng, cumulative[s_tm1, a_tm1])
             s_t = next_state[s_tm1, a_tm1, k]
             target = reward[s_tm1, a_tm1, k]
-            if not terminal[s_t]:
-                target += discount * q[s_t, _best(q[s_t])]
-            q[s_tm1, a_tm1] += learning_rate * (target - q[s_tm1, a_tm1])
             steps += 1
-            s_tm1 = s_t
             if terminal[s_t]:
+                q[s_tm1, a_tm1] += learning_rate * (target - q[s_tm1, a_tm1])
                 break
+            greedy = _best(q[s_t])
+            target += discount * q[s_t, greedy]
+            q[s_tm1, a_tm1] += learning_rate * (target - q[s_tm1, a_tm1])
+            if s_t == s_tm1:
+                greedy = _best(q[s_t])
+            s_tm1 = s_t
         if episode + 1 == evaluations[due]:
             policy = np.empty((1, len(q)), dtype=np.int64)
             for s in range(len(q)):

@@ -1,5 +1,6 @@
 """`ImpactPenalty`: the penalty on a Gymnasium environment, single or vector, in one line."""
 
+from functools import lru_cache
 from typing import Any
 
 import gymnasium as gym
@@ -9,9 +10,10 @@ from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from numpy.typing import NDArray
 
 from impactrl.compile import compile_mdp
+from impactrl.env import GridEnv
 from impactrl.errors import ImpactError
 from impactrl.mdp import TabularMDP
-from impactrl.measures.penalty import Impact, penalty_from_json
+from impactrl.measures.penalty import Impact, Penalty, penalty_from_json
 
 __all__ = ["ImpactPenalty", "VectorImpactPenalty"]
 
@@ -50,8 +52,8 @@ class ImpactPenalty(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         RecordConstructorArgs.__init__(self, **settings)
         super().__init__(env)
         self.penalty = penalty_from_json(settings)
-        self._task: TabularMDP = compile_mdp(env)
-        self.impact: Impact = self.penalty.fit(self._task)
+        self._task = _task(env)
+        self.impact = _fitted(self._task, self.penalty)
         self._index = 0
 
     def _state(self) -> int:
@@ -80,6 +82,18 @@ class ImpactPenalty(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         return observation, float(reward) - penalty, terminated, truncated, info | columns
 
 
+def _task(env: "gym.Env[Any, Any]") -> TabularMDP:
+    """The task of an environment; one for all environments of the same world."""
+    base = env.unwrapped
+    return base.mdp if isinstance(base, GridEnv) else compile_mdp(env)
+
+
+@lru_cache(maxsize=8)
+def _fitted(task: TabularMDP, penalty: Penalty) -> Impact:
+    """Fitted once for all copies of an environment."""
+    return penalty.fit(task)
+
+
 def _columns(task_reward: float, deviation: float, penalty: float, state: int) -> dict[str, Any]:
     return {
         "task_reward": task_reward,
@@ -105,7 +119,7 @@ class VectorImpactPenalty(VectorWrapper[Any, Any, Any]):
         super().__init__(env)
         self.penalty = penalty_from_json(settings)
         self._task = _vector_task(env)
-        self.impact: Impact = self.penalty.fit(self._task)
+        self.impact = _fitted(self._task, self.penalty)
         self._same_step = env.metadata.get("autoreset_mode") is AutoresetMode.SAME_STEP
         first = np.flatnonzero(self.impact.mdp.start)
         self._first = np.zeros(self._task.num_states, dtype=np.int64)
@@ -158,7 +172,7 @@ def _vector_task(env: "VectorEnv[Any, Any, Any]") -> TabularMDP:
     if isinstance(task, TabularMDP):
         return task
     if hasattr(base, "envs"):
-        return compile_mdp(base.envs[0])
+        return _task(base.envs[0])
     raise ImpactError(
         f"{type(base).__name__} does not show its rules: expected gym.make_vec of an impactrl level, not asynchronous"
     )
