@@ -83,11 +83,11 @@ class Solution:
             if mdp.terminal[x]:
                 break
             a = int(policy[min(t, len(policy) - 1), x])
-            following = int(mdp.next_state[x, a, np.argmax(mdp.probability[x, a])])
-            if following == x and self.policy.ndim == 1:
+            possible = mdp.next_state[x, a][mdp.probability[x, a] > 0]
+            if (possible == x).all() and self.policy.ndim == 1:
                 break
             taken.append(a)
-            x = following
+            x = int(mdp.next_state[x, a, np.argmax(mdp.probability[x, a])])
         return taken
 
 

@@ -1,6 +1,6 @@
 """The main job: penalty weight against performance, for six penalties on three published levels.
 
-Trains 2 760 Q-learning agents (with --quick, 138), prints what each penalty achieves, and writes to a folder:
+Trains 2 760 Q-learning agents (with --quick, 96), prints what each penalty achieves, and writes to a folder:
 
     results.db     every run with its learning curve; a second call goes on from it
     tradeoff.png   task return, hidden performance and side effects against the weight

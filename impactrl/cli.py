@@ -277,7 +277,7 @@ def sweep(file: Annotated[Path, tyro.conf.Positional], /, out: Path, jobs: int |
     _make_folder(out)
     runs = run_sweep(plan, store=out / STORE_NAME, jobs=jobs)
     _print_outcomes(runs)
-    _draw(out)
+    _draw(out, list(runs["run"]))
 
 
 def plot(folder: Annotated[Path, tyro.conf.Positional], /) -> None:
@@ -302,12 +302,13 @@ def _print_outcomes(runs: "pd.DataFrame") -> None:
     _print_table(outcome_table(runs), "Outcomes at the best weight of each penalty")
 
 
-def _draw(folder: Path) -> None:
+def _draw(folder: Path, order: list[str] | None = None) -> None:
+    """Figures of the given runs of a store; None: of all."""
     from impactrl.analysis.plots import plot_learning_curves, plot_tradeoff, save_figure
     from impactrl.runs.store import Store
 
     with Store(folder / STORE_NAME, create=False) as store:
-        runs, curves = store.runs(), store.curves()
+        runs, curves = store.runs(order), store.curves(order)
     figures = {"tradeoff.png": plot_tradeoff(runs)}
     if (curves["episode"] > 0).any():
         figures["learning.png"] = plot_learning_curves(curves)

@@ -75,11 +75,11 @@ def explain(
         settings: of the level, where `source` is a name.
 
     Returns:
-        One row per step: `action` (its name), `state` (integer id reached), `reward` (of the task), `performance`,
+        One row per step: `state` (integer id reached), `action` (its name), `reward` (of the task), `performance`,
         `side_effect` and `completed` (of the episode so far), `deviation` and `penalty` (of this step).
 
     >>> explain("Options", actions="D", penalty=Penalty(discount=1.0)).round(4).iloc[0].to_dict()
-    {'action': 'down', 'state': 1, 'reward': 0.0, 'performance': -2.0, 'side_effect': 1.0, 'completed': False, 'deviation': 0.8333, 'penalty': 0.8333}
+    {'state': 1, 'action': 'down', 'reward': 0.0, 'performance': -2.0, 'side_effect': 1.0, 'completed': False, 'deviation': 0.8333, 'penalty': 0.8333}
     """  # noqa: E501
     world, time_limit = world_of(source, settings)
     penalty = penalty or Penalty(deviation="none")
@@ -90,8 +90,8 @@ def explain(
         _, _, terminated, _, info = env.step(action)
         rows.append(
             {
-                "action": world.actions[action],
                 "state": info["state"],
+                "action": world.actions[action],
                 "reward": info["task_reward"],
                 "performance": info["performance"],
                 "side_effect": info["side_effect"],
@@ -102,5 +102,5 @@ def explain(
         )
         if terminated:
             break
-    columns = ["action", "state", "reward", "performance", "side_effect", "completed", "deviation", "penalty"]
+    columns = ["state", "action", "reward", "performance", "side_effect", "completed", "deviation", "penalty"]
     return pd.DataFrame(rows, columns=columns)

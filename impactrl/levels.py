@@ -11,7 +11,7 @@ from typing import Any
 
 import gymnasium as gym
 
-from impactrl.errors import ImpactError, require_known
+from impactrl.errors import ImpactError, real_number, require_known
 from impactrl.tables import TableWorld
 from impactrl.world import AnyWorld
 
@@ -33,7 +33,7 @@ def register_level(
     Args:
         name: letters, digits and dashes.
         world: import path of the world class, `"package.module:Class"`.
-        time_limit: steps after which episodes are cut off; the class's own `time_limit`.
+        time_limit: steps after which episodes are cut off; must equal the `time_limit` of the class.
         vector: whether `gym.make_vec` steps all copies at once on the compiled arrays; False for levels with too many
             states to be listed.
         settings: keyword arguments that the class always gets, as plain values.
@@ -64,6 +64,7 @@ def environment_id(name: str) -> str:
     >>> environment_id("Box"), environment_id("FrozenLake-v1")
     ('impactrl/Box-v0', 'FrozenLake-v1')
     """
+    name = name.removeprefix(f"{NAMESPACE}:")  # gym.make imports what stands before the colon
     full = f"{NAMESPACE}/{name}-v0"
     if full in gym.registry:
         return full
@@ -87,8 +88,11 @@ def make_world(path: str, settings: dict[str, Any]) -> AnyWorld:
         raise ImpactError(
             f"{path!r} cannot be imported; a world is given as 'package.module:Class' ({error})"
         ) from None
-    for name in settings:
-        require_known(f"setting of {attribute}", name, signature(factory).parameters)
+    parameters = signature(factory).parameters
+    for name, value in settings.items():
+        require_known(f"setting of {attribute}", name, parameters)
+        if isinstance(parameters[name].default, float):
+            real_number(f"{name} of {attribute}", value)
     world: AnyWorld = factory(**settings)
     return world
 

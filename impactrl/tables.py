@@ -18,7 +18,8 @@ __all__ = ["TableWorld"]
 class TableWorld(World[int]):
     """A world whose states are numbers and whose rules are a table.
 
-    There is no hidden score in such a table: performance is the reward, and nothing counts as a side effect.
+    There is no hidden score in such a table: performance is the reward, nothing counts as a side effect, and
+    `completed` says no more than that the episode has ended.
 
     Attributes:
         table: `table[state][action]` lists `(probability, next_state, reward, terminated)`.
@@ -65,11 +66,20 @@ class TableWorld(World[int]):
     def _reachable(self) -> tuple[tuple[int, int, bool], ...]:
         """State, successor and whether the episode ends, for every transition that an episode can make."""
         found: list[tuple[int, int, bool]] = []
-        known = [state for _, state in self.start()]
-        for state in known:
-            for outcomes in self.table[state].values():
-                found += [(state, int(s), bool(ended)) for p, s, _, ended in outcomes if p > 0]
-            known += {s for source, s, ended in found if source == state and not ended}.difference(known)
+        waiting = [state for _, state in self.start()]
+        known = set(waiting)
+        while waiting:
+            state = waiting.pop()
+            row = [
+                (state, int(s), bool(ended))
+                for outcomes in self.table[state].values()
+                for p, s, _, ended in outcomes
+                if p > 0
+            ]
+            found += row
+            new = {s for _, s, ended in row if not ended} - known
+            known |= new
+            waiting += new
         return tuple(found)
 
     def start(self) -> Sequence[tuple[float, int]]:

@@ -11,7 +11,7 @@ from gymnasium.vector.utils import batch_space
 from numpy.typing import NDArray
 
 from impactrl.env import GridEnv
-from impactrl.errors import ImpactError
+from impactrl.errors import ImpactError, require_one_of
 from impactrl.render import draw_board, draw_text_board
 
 __all__ = ["GridVectorEnv"]
@@ -55,9 +55,9 @@ class GridVectorEnv(VectorEnv[Any, Any, Any]):
     ) -> None:
         if num_envs < 1:
             raise ImpactError(f"num_envs must be at least 1, not {num_envs}")
-        mode = AutoresetMode(autoreset_mode)
-        if mode is AutoresetMode.DISABLED:
-            raise ImpactError("autoreset_mode must be 'NextStep' or 'SameStep', not 'Disabled'")
+        name = autoreset_mode.value if isinstance(autoreset_mode, AutoresetMode) else autoreset_mode
+        require_one_of("autoreset_mode", name, ["NextStep", "SameStep"])
+        mode = AutoresetMode(name)
         single = GridEnv(world, observation=observation, render_mode=render_mode, cell_size=cell_size, **settings)
         self.metadata = single.metadata | {"autoreset_mode": mode}
         self.render_mode = render_mode
@@ -141,6 +141,7 @@ class GridVectorEnv(VectorEnv[Any, Any, Any]):
             raise ImpactError(
                 f"actions must be from 0 to {self.mdp.num_actions - 1}, got {chosen.min()} to {chosen.max()}"
             )
+        chosen = chosen.astype(np.int64, copy=False)
         reset = self._over.copy()  # only NEXT_STEP leaves copies that are over
         draws = np.empty(0) if self.mdp.deterministic else self.np_random.random(self.num_envs)
         rewards = np.zeros(self.num_envs)

@@ -85,7 +85,10 @@ class ImpactPenalty(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
 def _task(env: "gym.Env[Any, Any]") -> TabularMDP:
     """The task of an environment; one for all environments of the same world."""
     base = env.unwrapped
-    return base.mdp if isinstance(base, GridEnv) else compile_mdp(env)
+    limit = env.spec.max_episode_steps if env.spec is not None else None
+    if isinstance(base, GridEnv) and base.world.enumerable and limit in (None, base.mdp.time_limit):
+        return base.mdp
+    return compile_mdp(env)
 
 
 @lru_cache(maxsize=8)

@@ -62,7 +62,7 @@ def test_solve_takes_settings_and_a_horizon(capsys):
 
 def test_explain_shows_what_a_penalty_sees(capsys):
     main(["explain", "Options", "--actions", "D", "--discount", "1"])
-    assert re.search(r"down\W+1\W+0\W+-2\W+1\W+False\W+0.8333\W+0.8333", words(capsys))
+    assert re.search(r"1\W+down\W+0\W+-2\W+1\W+False\W+0.8333\W+0.8333", words(capsys))
 
 
 LEVEL = """#####

@@ -11,7 +11,7 @@ import pytest
 import impactrl
 from impactrl.explaining import parse_actions
 
-COLUMNS = ["action", "state", "reward", "performance", "side_effect", "completed", "deviation", "penalty"]
+COLUMNS = ["state", "action", "reward", "performance", "side_effect", "completed", "deviation", "penalty"]
 REACHABILITY = impactrl.Penalty(deviation="relative_reachability", baseline="stepwise", discount=1.0)
 
 
@@ -69,7 +69,7 @@ def test_the_columns_of_a_whole_episode() -> None:
     assert table["side_effect"].tolist() == [1] * 5
     assert table["completed"].tolist() == [False] * 4 + [True]
     assert (table["penalty"] == 3.0 * table["deviation"]).all()
-    assert [table[c].dtype.kind for c in COLUMNS[1:]] == ["i", "f", "f", "f", "b", "f", "f"]
+    assert [table[c].dtype.kind for c in COLUMNS if c != "action"] == ["i", "f", "f", "f", "b", "f", "f"]
     mdp = impactrl.compile_mdp("Box")
     assert mdp.board_text(int(table["state"].iloc[0]))[2:4] == ["# A  #", "##X  #"]
 

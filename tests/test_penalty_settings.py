@@ -1,6 +1,7 @@
 """What a penalty refuses, and how it says so."""
 
 import json
+import re
 from dataclasses import asdict, replace
 
 import numpy as np
@@ -314,8 +315,13 @@ def test_the_usual_summary_of_each_deviation(deviation, summary, effective):
             "RR stepwise nonterminal_weight=0.5 terminal=absorbing seed=3",
         ),
         ({"deviation": "attainable_utility", "utilities": 3}, "AU stepwise utilities=3"),
-        ({"deviation": "attainable_utility", "utilities": [[1.0]]}, "AU stepwise utilities=table"),
     ],
 )
 def test_the_label_says_what_is_not_the_default(settings, label):
     assert Penalty(**settings).label == label
+
+
+def test_different_tables_of_utilities_have_different_labels():
+    labels = [Penalty(deviation="attainable_utility", utilities=[[u]]).label for u in (1.0, 2.0, 1.0)]
+    assert labels[0] == labels[2] != labels[1]
+    assert re.fullmatch(r"AU stepwise utilities=table-[0-9a-f]{6}", labels[0])

@@ -177,7 +177,7 @@ def outcome_table(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def check_table(table: pd.DataFrame, columns: Iterable[str], *, finite: Iterable[str] = ()) -> None:
-    """Raise ValueError unless the table has rows, the `columns`, and only finite numbers in `finite`."""
+    """Raise ImpactError unless the table has rows, the `columns`, and only finite numbers in `finite`."""
     wanted = list(dict.fromkeys(columns))
     if missing := [name for name in wanted if name not in table.columns]:
         raise ImpactError(f"missing columns {missing}: expected {wanted}, got {list(table.columns)}")
@@ -188,7 +188,7 @@ def check_table(table: pd.DataFrame, columns: Iterable[str], *, finite: Iterable
 
 
 def check_one_agent(table: pd.DataFrame) -> None:
-    """Raise ValueError if the table names several agents: their mean would describe none of them."""
+    """Raise ImpactError if the table names several agents: their mean would describe none of them."""
     agents = list(table["agent"].unique()) if "agent" in table.columns else []
     if len(agents) > 1:
         raise ImpactError(f'expected the runs of one agent, got {agents}: select one by the column "agent"')

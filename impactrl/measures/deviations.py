@@ -125,8 +125,8 @@ class RelativeReachability:
 class AttainableUtility:
     """The change in how well other goals could be pursued: the value family is the best value of utilities.
 
-    Krakovna et al. (2019), arXiv 1806.01186, section 4; with the stepwise baseline it is attainable utility
-    preservation, Turner et al. (2020), arXiv 1902.09725.
+    Krakovna et al. (2019), arXiv 1806.01186, section 4; with the stepwise baseline it is, in
+    deterministic worlds, attainable utility preservation, Turner et al. (2020), arXiv 1902.09725.
     """
 
     label: ClassVar[str] = "AU"

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from impactrl.errors import ImpactError, real_number, require_known, require_one
 from impactrl.mdp import TabularMDP
 from impactrl.measures.baselines import BASELINES, Baseline
 from impactrl.measures.deviations import DEVIATIONS, SCALES, SUMMARIES, PairDeviation
-from impactrl.measures.product import Product, product
+from impactrl.measures.product import NO_MEMORY, Product, product
 from impactrl.measures.state_graph import TERMINAL_RULES, StateGraph, state_graph
 
 __all__ = ["COLUMNS", "Impact", "Penalty"]
@@ -106,7 +107,9 @@ class Penalty:
         for field in fields(self):
             value = getattr(self, field.name)
             if field.name not in ("deviation", "baseline", "weight", "rollout") and value != field.default:
-                parts.append(f"{field.name}={'table' if isinstance(value, tuple) else value}")
+                if isinstance(value, tuple):
+                    value = f"table-{sha256(repr(value).encode()).hexdigest()[:6]}"
+                parts.append(f"{field.name}={value}")
         return " ".join(parts)
 
     def fit(self, mdp: TabularMDP) -> "Impact":
@@ -116,11 +119,15 @@ class Penalty:
             ImpactError: the baseline or the rollout needs a no-op and the world has none, a table of utilities
                 does not fit the task, or a table would not fit in memory.
         """
+        if self.deviation == "none":
+            states = np.arange(mdp.num_states)
+            nothing = np.zeros(mdp.next_state.shape)
+            return Impact(
+                penalty=self, mdp=mdp, state=states, memory=np.full_like(states, NO_MEMORY), deviation=nothing
+            )
         graph = state_graph(mdp, self.terminal)
         baseline = BASELINES[self.baseline]
-        if self.deviation == "none":
-            baseline = BASELINES["start"]
-        elif baseline.needs_noop:
+        if baseline.needs_noop:
             graph.require_noop(f"baseline={self.baseline!r}")
         pairs = DEVIATIONS[self.deviation].fit(graph, self, self._node_utilities(mdp, graph))
         both = product(mdp, graph, baseline)
@@ -239,6 +246,8 @@ def _transition_deviations(
 
 def penalty_from_json(settings: Mapping[str, Any]) -> Penalty:
     """A penalty from plain settings; unknown keys get their near ones."""
+    if not isinstance(settings, Mapping):
+        raise ImpactError(f"a penalty is a table of its settings, as {{ deviation = ... }}, not {settings!r}")
     known = [field.name for field in fields(Penalty)]
     for name in settings:
         require_known("penalty setting", name, known)

@@ -7,12 +7,12 @@ from scipy import sparse
 
 from impactrl.dynamic_programming import optimal_values
 from impactrl.errors import ImpactError
-from impactrl.graph import UNREACHABLE, shortest_distances
+from impactrl.graph import shortest_distances
 from impactrl.measures.state_graph import StateGraph
 
 __all__ = ["attainable_utilities", "reachability", "rollout_pairs", "rollout_values"]
 
-MAX_TABLE_BYTES = 8 * 2**30
+MAX_TABLE_BYTES = 4 * 2**30  # the work on a table needs up to five times its size
 
 
 def reachability(graph: StateGraph, *, discount: float) -> NDArray[np.float64]:
@@ -38,7 +38,7 @@ def reachability(graph: StateGraph, *, discount: float) -> NDArray[np.float64]:
         return table
     distance = shortest_distances(np.where(graph.available, graph.successor[:, :, 0], -1))
     powers = np.append(float(discount) ** np.arange(distance.max(initial=0) + 1), 0.0)
-    reach: NDArray[np.float64] = powers[np.where(distance == UNREACHABLE, len(powers) - 1, distance)]
+    reach: NDArray[np.float64] = powers[distance]  # UNREACHABLE is -1, the last entry
     return reach
 
 

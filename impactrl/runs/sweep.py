@@ -1,7 +1,7 @@
 """Sweeps: environments x penalties x weights x seeds, on all cores, resumable at any moment."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
@@ -52,6 +52,10 @@ class Sweep:
         for name in ("environments", "penalties", "weights"):
             if isinstance(getattr(self, name), str | Penalty | Environment):
                 raise ImpactError(f"{name} of a sweep must be a list, not {getattr(self, name)!r}")
+            if not isinstance(getattr(self, name), Iterable):
+                raise ImpactError(f"{name} of a sweep must be a list, not {getattr(self, name)!r}")
+        if not isinstance(self.agent, QLearning | Planner):
+            raise ImpactError(f"the agent of a sweep must be QLearning(...) or Planner(...), not {self.agent!r}")
         environments = tuple(Environment(e) if isinstance(e, str) else e for e in self.environments)
         object.__setattr__(self, "environments", environments)
         object.__setattr__(self, "penalties", tuple(self.penalties))
