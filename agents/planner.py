@@ -112,6 +112,8 @@ def solve(
     >>> best.expected_performance, best.expected_side_effect, len(best.actions())
     (1.0, 0.0, 7)
     """
+    if not isinstance(mdp, TabularMDP):
+        raise ImpactError(f"solve needs the arrays of a task, compile_mdp({mdp!r}), not {type(mdp).__name__}")
     impact = (penalty or Penalty(deviation="none")).fit(mdp)
     return plan(impact, Planner(discount=discount, horizon=horizon), impact.penalty.weight)
 

@@ -148,7 +148,7 @@ def solve(
     names = " ".join(mdp.actions[a] for a in actions) or "nothing: the agent stays where it is"
     title = f"{env}, {penalty.label}, weight {penalty.weight:g}"
     outcome = pd.DataFrame([[getattr(best, f"expected_{column}") for column in COLUMNS]], columns=list(COLUMNS))
-    _print_table(outcome, f"{title}: the optimum over {best.steps} steps")
+    _print_table(outcome, f"{title}: the optimum for discount {plan.discount:g}, over {best.steps} steps")
     print(f"actions: {names}")
     if png is not None:
         _save_episode(mdp, impactrl.explain(env, actions=actions, penalty=penalty, **chosen), png, title=title)

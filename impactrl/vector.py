@@ -82,6 +82,7 @@ class GridVectorEnv(VectorEnv[Any, Any, Any]):
         self._elapsed = np.zeros(num_envs, dtype=np.int64)
         self._sums = np.zeros((num_envs, 2))
         self._over = np.zeros(num_envs, dtype=np.bool_)
+        self._begun = False
 
     @cached_property
     def _boards(self) -> NDArray[np.uint8]:
@@ -122,6 +123,7 @@ class GridVectorEnv(VectorEnv[Any, Any, Any]):
     ) -> tuple[Any, dict[str, Any]]:
         """Starts an episode in every copy, or where `options["reset_mask"]` says; see `gymnasium.vector.VectorEnv`."""
         super().reset(seed=seed[0] if isinstance(seed, list) else seed)
+        self._begun = True
         mask = (options or {}).get("reset_mask", self._everywhere)
         self._begin(np.asarray(mask, dtype=np.bool_))
         return self._observe(self.state), self._info()
@@ -134,6 +136,8 @@ class GridVectorEnv(VectorEnv[Any, Any, Any]):
         Raises:
             ImpactError: not one action per copy, or one that the level does not have.
         """
+        if not self._begun:
+            raise ImpactError("no episode is running: call reset() before the first step()")
         chosen = np.asarray(actions)
         if chosen.shape != (self.num_envs,) or chosen.dtype.kind not in "iu":
             raise ImpactError(f"expected {self.num_envs} integer actions, got {chosen.dtype} of shape {chosen.shape}")

@@ -57,7 +57,7 @@ def test_solve_prints_the_optimum(capsys, tmp_path):
 
 def test_solve_takes_settings_and_a_horizon(capsys):
     main(["solve", "Box", "--deviation", "none", "--settings", "movement_reward=0", "--plan.horizon", "3"])
-    assert "the optimum over 3 steps" in words(capsys)
+    assert "over 3 steps" in " ".join(words(capsys).split())
 
 
 def test_explain_shows_what_a_penalty_sees(capsys):
