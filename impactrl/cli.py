@@ -258,7 +258,7 @@ def train(
     environment = Environment(_known(env), tuple(_settings(settings).items()))
     plan = Sweep(environments=(environment,), penalties=(penalty,), seeds=seeds, agent=agent)
     with TemporaryDirectory() as folder:
-        runs = sweep(plan, store=store or Path(folder) / "results.db", jobs=jobs)
+        runs = sweep(plan, store=store or Path(folder) / STORE_NAME, jobs=jobs)
     _print_outcomes(runs)
 
 

@@ -1,5 +1,6 @@
 """`ImpactPenalty`: the penalty on a Gymnasium environment, single or vector, in one line."""
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -13,7 +14,7 @@ from impactrl.compile import compile_mdp
 from impactrl.env import GridEnv
 from impactrl.errors import ImpactError
 from impactrl.mdp import TabularMDP
-from impactrl.measures.penalty import Impact, Penalty, penalty_from_json
+from impactrl.measures.penalty import Impact, Penalty, penalty_from_settings
 
 __all__ = ["ImpactPenalty", "VectorImpactPenalty"]
 
@@ -25,7 +26,7 @@ class ImpactPenalty(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     environment itself: nothing is drawn from its random generator.
 
     `info` of every step gains `task_reward`, `impact/deviation` (D of this step), `impact/penalty` (what was taken
-    off the reward) and `state` (the integer id, where the environment does not say it); all 0 at reset.
+    off the reward) and `state` (the integer id, where the environment does not say it); the first three are 0 at reset.
 
     Given a vector environment, it makes a `VectorImpactPenalty`.
 
@@ -51,9 +52,9 @@ class ImpactPenalty(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     def __init__(self, env: "gym.Env[Any, Any]", **settings: Any) -> None:
         RecordConstructorArgs.__init__(self, **settings)
         super().__init__(env)
-        self.penalty = penalty_from_json(settings)
+        self.penalty = penalty_from_settings(settings)
         self._task = _task(env)
-        self.impact = _fitted(self._task, self.penalty)
+        self.impact = _fitted(self._task, replace(self.penalty, weight=1.0))
         self._index = 0
 
     def _state(self) -> int:
@@ -93,7 +94,7 @@ def _task(env: "gym.Env[Any, Any]") -> TabularMDP:
 
 @lru_cache(maxsize=8)
 def _fitted(task: TabularMDP, penalty: Penalty) -> Impact:
-    """Fitted once for all copies of an environment."""
+    """Fitted once for all copies of an environment, and for all weights."""
     return penalty.fit(task)
 
 
@@ -120,9 +121,9 @@ class VectorImpactPenalty(VectorWrapper[Any, Any, Any]):
 
     def __init__(self, env: "VectorEnv[Any, Any, Any]", **settings: Any) -> None:
         super().__init__(env)
-        self.penalty = penalty_from_json(settings)
+        self.penalty = penalty_from_settings(settings)
         self._task = _vector_task(env)
-        self.impact = _fitted(self._task, self.penalty)
+        self.impact = _fitted(self._task, replace(self.penalty, weight=1.0))
         self._same_step = env.metadata.get("autoreset_mode") is AutoresetMode.SAME_STEP
         first = np.flatnonzero(self.impact.mdp.start)
         self._first = np.zeros(self._task.num_states, dtype=np.int64)

@@ -11,7 +11,7 @@ from random_mdps import RuleWorld, level, mdps, penalties, steps
 
 from impactrl.compile import compile_mdp
 from impactrl.errors import ImpactError
-from impactrl.measures.penalty import Penalty, penalty_from_json
+from impactrl.measures.penalty import Penalty, penalty_from_settings
 from impactrl.world import Outcome
 
 TWO = steps([0, 1], [0, 1])
@@ -59,7 +59,7 @@ def test_an_option_that_does_not_exist_is_refused_with_those_that_do(field, wron
 
 def test_an_unknown_setting_is_refused_with_the_near_ones():
     with pytest.raises(ImpactError, match=r"unknown penalty setting 'wieght': did you mean 'weight'"):
-        penalty_from_json({"wieght": 1.0})
+        penalty_from_settings({"wieght": 1.0})
 
 
 # Numbers
@@ -269,7 +269,7 @@ def test_a_table_of_reachabilities_that_would_not_fit_in_memory_is_refused(monke
 
 @given(mdps(max_states=3).flatmap(penalties))
 def test_a_penalty_survives_json_and_is_equal_and_hashable(penalty):
-    copy = penalty_from_json(json.loads(json.dumps(asdict(penalty))))
+    copy = penalty_from_settings(json.loads(json.dumps(asdict(penalty))))
     assert copy == penalty
     assert hash(copy) == hash(penalty)
     assert {penalty: "x"}[copy] == "x"

@@ -244,7 +244,7 @@ def _transition_deviations(
     return deviation
 
 
-def penalty_from_json(settings: Mapping[str, Any]) -> Penalty:
+def penalty_from_settings(settings: Mapping[str, Any]) -> Penalty:
     """A penalty from plain settings; unknown keys get their near ones."""
     if not isinstance(settings, Mapping):
         raise ImpactError(f"a penalty is a table of its settings, as {{ deviation = ... }}, not {settings!r}")

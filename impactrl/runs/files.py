@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from impactrl.errors import ImpactError, require_known
-from impactrl.measures.penalty import penalty_from_json
+from impactrl.measures.penalty import penalty_from_settings
 from impactrl.runs.specification import AGENTS, Environment
 from impactrl.runs.sweep import Sweep
 from impactrl.text_world import LEVEL_FILE, make_level
@@ -62,7 +62,7 @@ def _sweep(content: Mapping[str, Any], folder: Path) -> Sweep:
         given["agent"] = _agent(content["agent"])
     return Sweep(
         environments=tuple(_environment(entry, folder) for entry in content["environments"]),
-        penalties=tuple(penalty_from_json(entry) for entry in content["penalties"]),
+        penalties=tuple(penalty_from_settings(entry) for entry in content["penalties"]),
         **given,
     )
 
