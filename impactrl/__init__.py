@@ -27,7 +27,16 @@ if TYPE_CHECKING:
     from impactrl.explaining import explain as explain
     from impactrl.levels import register_level as register_level
     from impactrl.mdp import TabularMDP as TabularMDP
+    from impactrl.measures.baselines import Baseline as Baseline
+    from impactrl.measures.deviations import Deviation as Deviation
+    from impactrl.measures.deviations import PairDeviation as PairDeviation
+    from impactrl.measures.deviations import ValueFamily as ValueFamily
+    from impactrl.measures.impact import Impact as Impact
     from impactrl.measures.penalty import Penalty as Penalty
+    from impactrl.measures.presets import PRESETS as PRESETS
+    from impactrl.measures.presets import preset as preset
+    from impactrl.measures.registry import register_baseline as register_baseline
+    from impactrl.measures.registry import register_deviation as register_deviation
     from impactrl.runs.files import read_sweep as read_sweep
     from impactrl.runs.specification import Environment as Environment
     from impactrl.runs.store import Store as Store
@@ -41,12 +50,17 @@ if TYPE_CHECKING:
     from impactrl.wrappers import ImpactPenalty as ImpactPenalty
 
 _HOMES = {
+    "Baseline": "measures.baselines",
+    "Deviation": "measures.deviations",
     "Environment": "runs.specification",
     "GridEnv": "env",
     "GridWorld": "world",
+    "Impact": "measures.impact",
     "ImpactError": "errors",
     "ImpactPenalty": "wrappers",
     "Outcome": "world",
+    "PRESETS": "measures.presets",
+    "PairDeviation": "measures.deviations",
     "Penalty": "measures.penalty",
     "Planner": "agents.planner",
     "QLearning": "agents.q_learning",
@@ -54,6 +68,7 @@ _HOMES = {
     "Sweep": "runs.sweep",
     "TabularMDP": "mdp",
     "TextWorld": "text_world",
+    "ValueFamily": "measures.deviations",
     "World": "world",
     "compile_mdp": "compile",
     "explain": "explaining",
@@ -62,7 +77,10 @@ _HOMES = {
     "plot_episode": "analysis.boards",
     "plot_learning_curves": "analysis.plots",
     "plot_tradeoff": "analysis.plots",
+    "preset": "measures.presets",
     "read_sweep": "runs.files",
+    "register_baseline": "measures.registry",
+    "register_deviation": "measures.registry",
     "register_level": "levels",
     "save_figure": "analysis.plots",
     "solve": "agents.planner",

@@ -19,7 +19,8 @@ from impactrl.agents.planner import Planner
 from impactrl.agents.q_learning import QLearning
 from impactrl.errors import ImpactError
 from impactrl.levels import level_names, world_of
-from impactrl.measures.penalty import COLUMNS, Penalty
+from impactrl.measures.impact import COLUMNS
+from impactrl.measures.penalty import Penalty
 from impactrl.text_world import LEVEL_FILE
 
 if TYPE_CHECKING:

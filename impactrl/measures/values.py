@@ -10,19 +10,28 @@ from impactrl.errors import ImpactError
 from impactrl.graph import shortest_distances
 from impactrl.measures.state_graph import StateGraph
 
-__all__ = ["attainable_utilities", "reachability", "rollout_pairs", "rollout_values"]
+__all__ = [
+    "attainable_utilities",
+    "departure_values",
+    "inaction_values",
+    "power",
+    "reachability",
+    "rollout_pairs",
+    "rollout_values",
+]
 
 MAX_TABLE_BYTES = 4 * 2**30  # the work on a table needs up to five times its size
 
 
-def reachability(graph: StateGraph, *, discount: float) -> NDArray[np.float64]:
+def reachability(graph: StateGraph, *, discount: float, horizon: int | None = None) -> NDArray[np.float64]:
     """`R(x; y) = max_policy E[discount^N]`, N the steps from x until y is first reached.
 
     Krakovna et al. (2019), arXiv 1806.01186, section 3. With discount 1: the largest probability of ever
-    reaching y.
+    reaching y. With a horizon h: `discount^h` times the largest probability of being in y after exactly h steps, as in
+    the experiments of Shah et al. (2019), arXiv 1902.04198.
 
     Returns:
-        [N, N] in [0, 1], `R[x, y]`; `R[x, x] = 1`, 0 where y cannot be reached.
+        [N, N] in [0, 1], `R[x, y]`; without a horizon `R[x, x] = 1`; 0 where y cannot be reached.
 
     Raises:
         ImpactError: the table would not fit in memory.
@@ -33,8 +42,12 @@ def reachability(graph: StateGraph, *, discount: float) -> NDArray[np.float64]:
             f"reachability of {size} states from {size} states needs {size * size * 8 / 2**30:.0f} GiB; "
             f"{MAX_TABLE_BYTES // 2**30} GiB are allowed. Use attainable_utility, or a smaller level"
         )
+    table: NDArray[np.float64]
+    if horizon is not None:
+        table = _reach_exactly(graph.successor, graph.probability, horizon)
+        return table * discount**horizon
     if not graph.deterministic:
-        table: NDArray[np.float64] = _reach_stochastic(graph.successor, graph.probability, discount)
+        table = _reach_stochastic(graph.successor, graph.probability, discount)
         return table
     distance = shortest_distances(np.where(graph.available, graph.successor[:, :, 0], -1))
     powers = np.append(float(discount) ** np.arange(distance.max(initial=0) + 1), 0.0)
@@ -42,7 +55,9 @@ def reachability(graph: StateGraph, *, discount: float) -> NDArray[np.float64]:
     return reach
 
 
-def attainable_utilities(graph: StateGraph, utilities: NDArray[np.float64], *, discount: float) -> NDArray[np.float64]:
+def attainable_utilities(
+    graph: StateGraph, utilities: NDArray[np.float64], *, discount: float, clip: bool = False
+) -> NDArray[np.float64]:
     """`V_u(x) = u(x) + discount * max_a E[V_u(x')]`, the utility of x itself included.
 
     Krakovna et al. (2019), arXiv 1806.01186, section 4 (value differences); `Q_u(s, a) = E[V_u(s')]` of Turner
@@ -52,53 +67,123 @@ def attainable_utilities(graph: StateGraph, utilities: NDArray[np.float64], *, d
         graph: N nodes.
         utilities: [N, U], one column per utility.
         discount: below 1.
+        clip: keep the values in [0, 1] in every backup, as the program of Turner et al. does for the indicators of
+            states: with them, the value is the discounted reachability.
 
     Returns:
         [N, U].
     """
+    if clip:
+        clipped: NDArray[np.float64] = _clipped_values(
+            graph.successor, graph.probability, graph.available, utilities, discount
+        )
+        return clipped
     values = np.empty_like(utilities)
+    stuck = ~graph.available.any(axis=1)
     for u in range(utilities.shape[1]):
         reward = np.where(graph.available, utilities[:, u, None], -np.inf)
-        reward[~graph.available.any(axis=1), 0] = utilities[~graph.available.any(axis=1), u]
+        reward[stuck, 0] = utilities[stuck, u]
         values[:, u] = optimal_values(graph.successor, graph.probability, reward, discount=discount).values
     return values
 
 
-def rollout_values(noop: "sparse.csr_array", values: NDArray[np.float64], *, discount: float) -> NDArray[np.float64]:
+def departure_values(graph: StateGraph, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`max_a E[V(x')]`: the best value among the states that can follow; 0 where nothing follows.
+
+    The `max_a Q(x, a)` of Turner et al. (2020), for V that includes the utility of the state itself.
+
+    Args:
+        graph: N nodes.
+        values: [N, U].
+
+    Returns:
+        [N, U].
+    """
+    best = np.full_like(values, -np.inf)
+    for a in range(graph.successor.shape[1]):
+        expected = np.zeros_like(values)
+        for k in range(graph.successor.shape[2]):
+            expected += graph.probability[:, a, k, None] * values[graph.successor[:, a, k]]
+        best = np.where(graph.available[:, a, None], np.maximum(best, expected), best)
+    follows = np.asarray(graph.available.any(axis=1))
+    return np.where(follows[:, None], best, 0.0)
+
+
+def inaction_values(graph: StateGraph, utilities: NDArray[np.float64], *, discount: float) -> NDArray[np.float64]:
+    """`V(x) = u(x) + discount * E[V(x')]` where nothing is done in x: the value of a utility under inaction.
+
+    Armstrong and Levinstein (2017), arXiv 1705.10720. A state that nothing follows is worth its own utility.
+
+    Args:
+        graph: N nodes.
+        utilities: [N, U].
+        discount: below 1.
+
+    Returns:
+        [N, U].
+
+    Raises:
+        ImpactError: the world has no no-op.
+    """
+    going = sparse.diags_array(np.asarray(graph.available.any(axis=1), dtype=np.float64))
+    idle = (going @ graph.require_idle("importance")).tocsr()
+    return rollout_values(idle, utilities, discount=discount) / (1 - discount)
+
+
+def power(graph: StateGraph, utilities: NDArray[np.float64], *, discount: float) -> NDArray[np.float64]:
+    """`(1 - discount) / discount * mean_u(V_u(x) - u(x))`: the average ability to achieve goals.
+
+    Turner et al. (2021), Optimal policies tend to seek power, arXiv 1912.01683; the expectation over
+    utilities is the mean over those given.
+
+    Args:
+        graph: N nodes.
+        utilities: [N, U], drawn uniformly in [0, 1).
+        discount: in (0, 1).
+
+    Returns:
+        [N], in [0, 1].
+    """
+    ahead = departure_values(graph, attainable_utilities(graph, utilities, discount=discount))
+    mean: NDArray[np.float64] = (1 - discount) * ahead.mean(axis=1)
+    return mean
+
+
+def rollout_values(idle: "sparse.csr_array", values: NDArray[np.float64], *, discount: float) -> NDArray[np.float64]:
     """`W = (1 - discount) sum_j discount^j P^j V`: the values along a rollout of no-ops, in discounted mean.
 
     Krakovna et al. (2019), arXiv 1806.01186, section 2 (inaction rollouts), for separable deviations. Exact, also
     where the no-ops run in a cycle.
 
     Args:
-        noop: [N, N] transition matrix P of the no-op.
+        idle: [N, N] transition matrix P of doing nothing.
         values: [N, U] the value family V.
         discount: of the rollout, in [0, 1).
 
     Returns:
         [N, U].
     """
-    total, power, factor = (1 - discount) * values, noop, discount
+    total, power, factor = (1 - discount) * values, idle, discount
     while factor > np.finfo(np.float64).eps / 16:
         total = total + factor * (power @ total)
         power, factor = power @ power, factor * factor
     return total
 
 
-def rollout_pairs(noop: "sparse.csr_array", deviation: NDArray[np.float64], *, discount: float) -> NDArray[np.float64]:
+def rollout_pairs(idle: "sparse.csr_array", deviation: NDArray[np.float64], *, discount: float) -> NDArray[np.float64]:
     """`(1 - discount) sum_j discount^j E[D(S_j; B_j)]` for two parallel rollouts of no-ops.
 
     For deviations of pairs that are no value differences. In a stochastic world the two roll out independently.
 
     Args:
-        noop: [N, N] transition matrix of the no-op.
+        idle: [N, N] transition matrix of doing nothing.
         deviation: [N, N] `D[s, b]`.
         discount: of the rollout, in [0, 1).
 
     Returns:
         [N, N].
     """
-    total, power, factor = (1 - discount) * deviation, noop, discount
+    total, power, factor = (1 - discount) * deviation, idle, discount
     while factor > np.finfo(np.float64).eps / 16:
         total = total + factor * (power @ (power @ total.T).T)
         power, factor = power @ power, factor * factor
@@ -132,3 +217,73 @@ def _reach_stochastic(
                 values[x] = best
         table[:, goal] = values
     return table
+
+
+@numba.njit(cache=True, nogil=True)
+def _reach_exactly(successor: NDArray[np.int32], probability: NDArray[np.float64], horizon: int) -> NDArray[np.float64]:
+    """The largest probability of being in each goal after `horizon` steps, for a block of goals at a time."""
+    count, num_actions, num_outcomes = successor.shape
+    table = np.empty((count, count))
+    width = 32  # two tables of this many columns stay in the cache
+    for first in range(0, count, width):
+        goals = min(width, count - first)
+        now, later = np.zeros((count, width)), np.zeros((count, width))
+        for g in range(goals):
+            later[first + g, g] = 1.0
+        total = np.empty(width)
+        for _ in range(horizon):
+            for x in range(count):
+                now[x] = 0.0
+                stuck = True
+                for a in range(num_actions):
+                    if probability[x, a, 0] == 1.0:
+                        stuck = False
+                        row = later[successor[x, a, 0]]
+                        for g in range(width):
+                            now[x, g] = max(now[x, g], row[g])
+                        continue
+                    total[:] = 0.0
+                    for k in range(num_outcomes):
+                        p = probability[x, a, k]
+                        if p > 0.0:
+                            stuck = False
+                            row = later[successor[x, a, k]]
+                            for g in range(width):
+                                total[g] += p * row[g]
+                    for g in range(width):
+                        now[x, g] = max(now[x, g], total[g])
+                if stuck:  # where nothing follows one stays
+                    now[x] = later[x]
+            now, later = later, now
+        table[:, first : first + goals] = later[:, :goals]
+    return table
+
+
+@numba.njit(cache=True, nogil=True)
+def _clipped_values(
+    successor: NDArray[np.int32],
+    probability: NDArray[np.float64],
+    available: NDArray[np.bool_],
+    utilities: NDArray[np.float64],
+    discount: float,
+) -> NDArray[np.float64]:
+    """Gauss-Seidel value iteration with every value kept in [0, 1], from 0."""
+    count, num_actions, num_outcomes = successor.shape
+    values = np.zeros(utilities.shape)
+    for u in range(utilities.shape[1]):
+        change = 1.0
+        while change > 1e-15:
+            change = 0.0
+            for x in range(count - 1, -1, -1):
+                best = -np.inf
+                for a in range(num_actions):
+                    if available[x, a]:
+                        total = 0.0
+                        for k in range(num_outcomes):
+                            total += probability[x, a, k] * values[successor[x, a, k], u]
+                        best = max(best, total)
+                value = utilities[x, u] + (discount * best if best > -np.inf else 0.0)
+                value = min(max(value, 0.0), 1.0)
+                change = max(change, abs(value - values[x, u]))
+                values[x, u] = value
+    return values
