@@ -5,7 +5,7 @@ agent's state is compared with.
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
@@ -34,12 +34,14 @@ class Reference:
         combine: how several cases make one comparison: "each" is compared for itself and the deviations are averaged;
             "mean": their values are averaged first; "greedy": the value of the best case, and with probability epsilon
             their mean.
+        still: whether it stays as it is while the agent's side does nothing until the end of a plan (rollout "end").
     """
 
     node: Nodes
     probability: NDArray[np.float64]
     share: NDArray[np.float64]
     combine: str = "each"
+    still: bool = False
 
 
 class BaselineChoice(Protocol):
@@ -155,12 +157,8 @@ class Nothing(Baseline):
         return
 
 
-@dataclass(frozen=True)
-class Start(Baseline):
-    """The first state of the episode. Known bad incentive: stops every other change in the world."""
-
-    formula: ClassVar[str] = "b = s_0"
-    source: ClassVar[str] = "Eysenbach et al. 2017, arXiv 1711.06782; Krakovna et al. 2019, arXiv 1806.01186"
+class _OneNode(Baseline):
+    """A baseline whose memory is the node that it has reached."""
 
     def initial(self, graph: StateGraph, node: Nodes) -> Nodes:  # noqa: ARG002
         """The first node."""
@@ -171,8 +169,20 @@ class Start(Baseline):
         return memory
 
     def reference(self, graph: StateGraph, memory: Nodes) -> Reference:  # noqa: ARG002
-        """The first node."""
+        """The node itself."""
         return certain(memory)
+
+
+@dataclass(frozen=True)
+class Start(_OneNode):
+    """The first state of the episode. Known bad incentive: stops every other change in the world."""
+
+    formula: ClassVar[str] = "b = s_0"
+    source: ClassVar[str] = "Eysenbach et al. 2017, arXiv 1711.06782; Krakovna et al. 2019, arXiv 1806.01186"
+
+    def reference(self, graph: StateGraph, memory: Nodes) -> Reference:  # noqa: ARG002
+        """The first node, as it was."""
+        return replace(certain(memory), still=True)
 
 
 @dataclass(frozen=True)
@@ -227,7 +237,7 @@ def _closure(idle: "sparse.csr_array", first: Nodes) -> Nodes:
 
 
 @dataclass(frozen=True, eq=False)
-class _OneCourse(Start):
+class _OneCourse(_OneNode):
     """A certain course of inaction: the memory is the node that it has reached."""
 
     following: Nodes
@@ -237,7 +247,7 @@ class _OneCourse(Start):
 
 
 @dataclass(frozen=True, eq=False)
-class _SampledCourse(Start):
+class _SampledCourse(_OneNode):
     """A random course of inaction that shares the world's random numbers: the memory is the node it has reached."""
 
     idle: "sparse.csr_array"

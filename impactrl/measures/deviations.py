@@ -5,6 +5,7 @@ values are. Others compare two states directly: subclass `PairDeviation`.
 """
 
 import math
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, ClassVar
@@ -126,7 +127,7 @@ class PairDeviation(Deviation):
             for steps in range(int(comparisons.to_go.max(initial=0)) + 1):
                 rows = np.flatnonzero(comparisons.to_go == steps)
                 result[rows] = _expected(_looked_up(ahead), comparisons.part(rows))
-                ahead = idle @ (idle @ ahead.T).T
+                ahead = idle @ (ahead if comparisons.reference.still else (idle @ ahead.T).T)
             return result
 
         return at_the_end
@@ -197,9 +198,9 @@ class ValueFamily(Deviation):
         rules = self._rules(penalty)
 
         def compare(comparisons: Comparisons) -> Floats:
-            sums, count = Sums(rules, comparisons), 0
-            for rows, here, there, first, weights in self._judged(graph, penalty, comparisons.to_go):
-                sums.add(rows, here, there, weights)
+            sums, count = Sums(rules, comparisons, threads=os.cpu_count() or 1), 0
+            for steps, here, there, first, weights in self._judged(graph, penalty, comparisons):
+                sums.add(steps, here, there, weights)
                 count = first + len(weights)
             mean = self.weights(graph, penalty) is None and penalty.scale != "sum"
             return sums.deviations() * (_per_value(penalty.norm, count) if mean else 1.0) * _factor(penalty)
@@ -208,12 +209,12 @@ class ValueFamily(Deviation):
 
     def terms(self, graph: StateGraph, penalty: "Penalty", comparisons: Comparisons) -> Floats:
         """[P, K] what each value adds to the deviations under the norm "L1"; with other norms, the largest matter."""
-        parts: dict[int, list[Floats]] = {}
-        for rows, here, there, _, weights in self._judged(graph, penalty, comparisons.to_go):
-            terms = self._rules(penalty).terms(comparisons.part(rows), here, there) * weights
-            for row, term in zip(rows.tolist(), terms, strict=True):
-                parts.setdefault(row, []).append(term)
-        table = np.array([np.concatenate(parts[row]) for row in range(len(comparisons))])
+        sums = Sums(self._rules(penalty), comparisons)
+        blocks: dict[int, Floats] = {}
+        for steps, here, there, first, weights in self._judged(graph, penalty, comparisons):
+            terms = sums.terms(steps, here, there) * weights
+            blocks[first] = blocks[first] + terms if first in blocks else terms
+        table = np.concatenate([blocks[first] for first in sorted(blocks)], axis=1)
         mean = self.weights(graph, penalty) is None
         return table * (1 / table.shape[1] if mean else 1.0) * _factor(penalty)
 
@@ -227,9 +228,9 @@ class ValueFamily(Deviation):
         )
 
     def _judged(
-        self, graph: StateGraph, penalty: "Penalty", to_go: Nodes
-    ) -> Iterator[tuple[Nodes, Floats, Floats, int, Floats]]:
-        """Blocks of B values: which comparisons they are for, two sides [N, B], number of the first, weights [B]."""
+        self, graph: StateGraph, penalty: "Penalty", comparisons: Comparisons
+    ) -> Iterator[tuple[int, Floats, Floats, int, Floats]]:
+        """Blocks of B values: steps to go, the two sides [N, B], number of the first value, weights [B]."""
         weights, first = self.weights(graph, penalty), 0
         for values in self.blocks(graph, penalty):
             width = values.shape[1]
@@ -237,11 +238,12 @@ class ValueFamily(Deviation):
             if penalty.rollout is True:
                 values = rollout_values(graph.require_idle("a rollout"), values, discount=penalty.rollout_discount)
             here, there = self.sides(graph, penalty, values)
-            for steps in range(int(to_go.max(initial=0)) + 1):
+            for steps in range(int(comparisons.to_go.max(initial=0)) + 1):
                 if steps:
                     idle = graph.require_idle("a rollout")
-                    here, there = idle @ here, idle @ there
-                yield np.flatnonzero(to_go == steps), here, there, first, block
+                    here = idle @ here
+                    there = there if comparisons.reference.still else idle @ there
+                yield steps, here, there, first, block
             first += width
 
 

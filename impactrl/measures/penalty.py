@@ -47,7 +47,7 @@ class Penalty:
         weight: of the penalty against the reward.
         discount: inside the values (of reachability per step, of utilities), in [0, 1].
         rollout: compare along rollouts of no-ops from both states (delayed effects), in discounted mean; "end": at the
-            end of a plan of `horizon` steps, the rest of which is spent doing nothing.
+            end of a plan of `horizon` steps, the rest of which is spent doing nothing (the start baseline stays).
         rollout_discount: of discounted rollouts, in [0, 1).
         horizon: steps of a plan (rollout "end"), of reachability (being there after exactly so many), of empowerment
             (None: 3).
