@@ -32,7 +32,8 @@ def fit(penalty: "Penalty", deviation: Deviation, mdp: TabularMDP) -> Impact:
         return Impact(penalty=penalty, mdp=mdp, state=states, memory=np.full_like(states, NO_MEMORY), deviation=nothing)
     graph = state_graph(mdp, penalty.terminal, penalty.policy)
     baseline = (deviation.baseline or penalty.baseline_choice).fit(graph, penalty)
-    both = product(mdp, graph, baseline, penalty.horizon if penalty.rollout == "end" else None)
+    plan = penalty.horizon if penalty.rollout == "end" else mdp.time_limit if penalty.time_limit_ends else None
+    both = product(mdp, graph, baseline, plan=plan, last_counts=penalty.time_limit_ends)
     judged = _Judged(penalty, deviation, mdp, graph, baseline, both)
     return Impact(
         penalty=penalty,
@@ -63,17 +64,24 @@ class _Judged:
     def transitions(self) -> tuple[NDArray[np.bool_], Nodes, Nodes, Nodes]:
         """Of all transitions [X, A, L]: which there are; node and memory to judge, steps to go.
 
-        The step that leaves the graph is judged by the pair before it.
+        The step that leaves the graph is judged by the pair before it, and so is one at the time limit if that counts
+        as an end.
         """
         both, node = self.both, self.graph.node.astype(np.int64)
         step = both.moves
         after = node[step.of(self.mdp.next_state[both.state])]
-        left = after < 0
+        left = (after < 0) | self.cut_off[:, None, None]
         before = np.broadcast_to(node[both.state][:, None, None], after.shape)
         real = (step.probability > 0) & ~both.mdp.terminal[:, None, None] & (before >= 0)
         memory = np.where(left, both.memory[:, None, None], step.memory)
-        to_go = np.maximum(both.to_go - 1, 0)[:, None, None] + left
-        return real, np.where(left, before, after), memory, np.where(real & (both.to_go > 0)[:, None, None], to_go, 0)
+        ahead = both.to_go if self.penalty.rollout == "end" else np.zeros_like(both.to_go)
+        to_go = np.where(left, ahead[:, None, None], np.maximum(ahead - 1, 0)[:, None, None])
+        return real, np.where(left, before, after), memory, np.where(real, to_go, 0)
+
+    @property
+    def cut_off(self) -> NDArray[np.bool_]:
+        """[X] where the next step is the last one before a time limit that counts as an end."""
+        return self.both.to_go == 1 if self.penalty.time_limit_ends else np.zeros(len(self.both.state), dtype=np.bool_)
 
     def deviations(self, compare: Callable[[Comparisons], NDArray[np.float64]]) -> NDArray[np.float64]:
         """[X, A, L] D of every transition; each distinct comparison is made once."""
@@ -81,6 +89,7 @@ class _Judged:
         result = np.zeros(real.shape)
         if self.whole:
             stays = self.graph.node[self.both.moves.of(self.mdp.next_state[self.both.state])] >= 0
+            stays &= ~self.cut_off[:, None, None]
             rows = (real & stays).any(axis=2)
             if rows.any():
                 result[rows] = compare(self._together(real & stays, node, memory, to_go, rows))[:, None]
@@ -137,6 +146,7 @@ class _Judged:
             if not real[x, a, k]:
                 return pd.Series(0.0, index=names)
             leaves = self.graph.node[self.mdp.next_state[self.both.state[x], a]][self.both.moves.outcome[x, a]] < 0
+            leaves |= self.cut_off[x]
             if self.whole and not leaves[k]:
                 rows = np.zeros(real.shape[:2], dtype=np.bool_)
                 rows[x, a] = True

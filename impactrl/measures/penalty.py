@@ -64,6 +64,8 @@ class Penalty:
         nonterminal_weight: factor on every step that does not end the episode.
         terminal: "previous": terminal states are no states of the measure, and the step that ends the episode is
             charged for the pair before it. "absorbing": they are states that nothing follows.
+        time_limit_ends: whether the step at which an episode is cut off is charged like one that ends it, as in the
+            program of Krakovna et al. States then know how many steps are left.
         inaction: of a random course of inaction: "exact", the distribution over all courses; "sampled", one course that
             shares the world's random numbers. None: such worlds are refused.
         policy: what stands for doing nothing, in baselines and rollouts: the name of an action, "random", or a table of
@@ -105,6 +107,7 @@ class Penalty:
     unit_action: str | None = None
     nonterminal_weight: float = 1.0
     terminal: str = "previous"
+    time_limit_ends: bool = False
     inaction: str | None = None
     policy: str | tuple[int, ...] | None = None
     epsilon: float = 0.1
@@ -136,6 +139,7 @@ class Penalty:
             "inaction": (None, "exact", "sampled"),
             "attainable": ("arrival", "departure"),
             "clip": (False, True),
+            "time_limit_ends": (False, True),
             "divergence": DIVERGENCES,
         }
         for name, allowed in options.items():
@@ -152,6 +156,7 @@ class Penalty:
             put(self, name, value)
         put(self, "rollout", "end" if self.rollout == "end" else bool(self.rollout))
         put(self, "clip", bool(self.clip))
+        put(self, "time_limit_ends", bool(self.time_limit_ends))
         put(self, "seed", whole_number("seed", self.seed, at_least=0))
         if self.horizon is not None:
             put(self, "horizon", whole_number("horizon", self.horizon, at_least=1))
@@ -177,6 +182,8 @@ class Penalty:
             raise ImpactError("unit_action is the unit of scale='impact-unit': give both, or none of them")
         if self.rollout == "end" and self.horizon is None:
             raise ImpactError("rollout='end' compares at the end of a plan: give its length, as horizon=9")
+        if self.time_limit_ends and self.rollout == "end":
+            raise ImpactError("rollout='end' ends episodes with its plan: leave time_limit_ends out")
         if self.policy is not None and self.baseline == "inaction":
             raise ImpactError("the inaction baseline follows the no-op; with another policy it is baseline='policy'")
         if self.inaction is not None and self.baseline not in ("inaction", "policy"):

@@ -106,12 +106,14 @@ def moves(mdp: TabularMDP, graph: StateGraph, baseline: Baseline, state: Nodes, 
     return Moves(outcome=outcome, probability=joint, memory=after)
 
 
-def product(mdp: TabularMDP, graph: StateGraph, baseline: Baseline, plan: int | None = None) -> Product:
+def product(
+    mdp: TabularMDP, graph: StateGraph, baseline: Baseline, *, plan: int | None, last_counts: bool = False
+) -> Product:
     """All pairs of state and memory that can occur, numbered by state, then memory.
 
     A memory is dropped where no penalty can depend on it: at the end of an episode, and for a forgetful baseline
     wherever the next step cannot end the episode under the rule "previous" (only that step is charged for the
-    pair before it).
+    pair before it, as is the last step of a plan if `last_counts`).
 
     Args:
         mdp: the task.
@@ -119,10 +121,11 @@ def product(mdp: TabularMDP, graph: StateGraph, baseline: Baseline, plan: int | 
         baseline: fitted to it.
         plan: where penalties depend on the steps that are left of a plan, the length of plans: pairs then know how many
             are left, and episodes end with the plan. None: they do not.
+        last_counts: whether the last step of a plan is charged like one that ends the episode.
     """
     leaves = (graph.node[mdp.next_state] < 0) & (mdp.probability > 0)
     drop = graph.node < 0
-    if baseline.forgetful:
+    if baseline.forgetful and not last_counts:
         drop = drop | ~leaves.any(axis=(1, 2))
     first = np.flatnonzero(mdp.start)
     # Codes are (state * base + memory + 1) * clock + steps to go.
