@@ -16,12 +16,15 @@ if TYPE_CHECKING:
     from impactrl.agents.q_learning import QLearning as QLearning
     from impactrl.agents.q_learning import train as train
     from impactrl.analysis.boards import plot_episode as plot_episode
+    from impactrl.analysis.graphs import plot_state_graph as plot_state_graph
     from impactrl.analysis.plots import plot_learning_curves as plot_learning_curves
     from impactrl.analysis.plots import plot_tradeoff as plot_tradeoff
     from impactrl.analysis.plots import save_figure as save_figure
     from impactrl.analysis.statistics import outcome_table as outcome_table
     from impactrl.analysis.statistics import summarise as summarise
     from impactrl.compile import compile_mdp as compile_mdp
+    from impactrl.condensing import condensation as condensation
+    from impactrl.condensing import points_of_no_return as points_of_no_return
     from impactrl.env import GridEnv as GridEnv
     from impactrl.errors import ImpactError as ImpactError
     from impactrl.explaining import explain as explain
@@ -71,12 +74,15 @@ _HOMES = {
     "ValueFamily": "measures.deviations",
     "World": "world",
     "compile_mdp": "compile",
+    "condensation": "condensing",
     "explain": "explaining",
     "make_level": "text_world",
     "outcome_table": "analysis.statistics",
     "plot_episode": "analysis.boards",
     "plot_learning_curves": "analysis.plots",
+    "plot_state_graph": "analysis.graphs",
     "plot_tradeoff": "analysis.plots",
+    "points_of_no_return": "condensing",
     "preset": "measures.presets",
     "read_sweep": "runs.files",
     "register_baseline": "measures.registry",
