@@ -31,7 +31,8 @@ class Storeroom(GridWorld[StoreroomState]):
     """Cross a room without breaking vases: boxes can be pushed and not pulled, a vase breaks when it is entered.
 
     The agent starts in the upper left corner of a room of `width` x `height` cells, the goal is in the lower right one.
-    Vases and boxes stand where `_places` puts them, spread over the room. Walls, vases that are whole, and other boxes stop a box.
+    Vases and boxes stand where `_places` puts them, spread over the room. Walls, vases that are whole, and other boxes
+    stop a box.
     Every vase doubles the states; every box multiplies them by the cells it can be on.
     """
 

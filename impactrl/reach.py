@@ -34,7 +34,7 @@ __all__ = ["Search", "prepare", "reach_columns"]
 
 BLOCK = 64
 """Goals that are worked on at once: the bits of a word."""
-TOLERANCE = 1e-10
+TOLERANCE = 1e-12
 """Absolute, on reachabilities in a world of chance."""
 
 
@@ -76,6 +76,8 @@ class Search:
 
     Attributes:
         size: N, the number of nodes.
+        successor: [N, A, K] int32.
+        probability: [N, A, K].
         before: the nodes that some action can lead from to each.
         actions: None if every action has one outcome.
         sweep: None if every action has one outcome.
@@ -84,6 +86,8 @@ class Search:
     """
 
     size: int
+    successor: NDArray[np.int32]
+    probability: NDArray[np.float64]
     before: Adjacency
     actions: Actions | None
     sweep: Sweep | None
@@ -94,9 +98,9 @@ class Search:
     ) -> NDArray[np.float64]:
         """Reachability of each goal from every node.
 
-        Exact where every action has one outcome, or with a horizon, up to rounding. Otherwise values increase from 0
+        Exact up to rounding where every action has one outcome, or with a horizon. Otherwise values increase from 0
         towards R. With a discount below 1 they stop when no value of a component changed by more than
-        `1e-10 (1 - discount) / discount` in a sweep, so that the error is at most 1e-10, or when rounding allows no
+        `1e-12 (1 - discount) / discount` in a sweep, so that the error is at most 1e-12, or when rounding allows no
         better. With discount 1, what is reached surely (R = 1) and what is not reached (R = 0) is found by search and
         exact; the other values stop when nothing changes any more. Their error is that of rounding in one sweep
         (about 1e-16) times the expected number of steps that the best policy makes among them: below 1e-10 unless
@@ -108,7 +112,9 @@ class Search:
         Args:
             goals: [G] nodes.
             discount: in [0, 1].
-            horizon: count only paths of at most so many steps; None: of any length.
+            horizon: h instead of "first reached": `discount^h` times the largest probability of being at the goal after
+                exactly h steps, as in the experiments of Shah et al. (2019, arXiv 1902.04198); where nothing follows
+                one stays. None: when first reached.
             threads: at most so many at once; default one per core.
 
         Returns:
@@ -126,17 +132,15 @@ class Search:
         order = np.argsort(self.place[wanted], kind="stable")
         blocks = [order[i : i + BLOCK] for i in range(0, len(order), BLOCK)]
 
-        if self.actions is None or self.sweep is None:
-            longest = self.size if steps is None else min(steps, self.size)
-            powers = np.power(float(discount), np.arange(longest + 1.0))
+        if steps is not None:
+
+            def solve(block: NDArray[np.int64]) -> None:
+                _count_down(self.successor, self.probability, wanted[block], steps, block, out)
+        elif self.actions is None or self.sweep is None:
+            powers = np.power(float(discount), np.arange(self.size + 1.0))
 
             def solve(block: NDArray[np.int64]) -> None:
                 _search_backwards(self.before, wanted[block], powers, block, out)
-        elif steps is not None:
-            actions, sweep = _discounted(self.actions, discount), self.sweep
-
-            def solve(block: NDArray[np.int64]) -> None:
-                _step_backwards(self.before, actions, sweep, wanted[block], steps, block, out)
         else:
             actions, sweep = _without_staying(self.actions, discount), self.sweep
             threshold = TOLERANCE * (1 - discount) / discount if discount > 0 else np.inf
@@ -147,7 +151,7 @@ class Search:
         if blocks:
             with ThreadPoolExecutor(min(workers, len(blocks))) as pool:
                 list(pool.map(solve, blocks))
-        return out
+        return out if steps is None else out * float(discount) ** steps
 
 
 def prepare(successor: NDArray[np.int32], probability: NDArray[np.float64]) -> Search:
@@ -170,7 +174,15 @@ def prepare(successor: NDArray[np.int32], probability: NDArray[np.float64]) -> S
     source, target = edges(successor, probability)
     before = adjacency(target, source, count)
     if certain(probability):
-        return Search(size=count, before=before, actions=None, sweep=None, place=np.arange(count))
+        return Search(
+            size=count,
+            successor=successor,
+            probability=probability,
+            before=before,
+            actions=None,
+            sweep=None,
+            place=np.arange(count),
+        )
     found = components(successor, probability)
     # Later nodes are further from the start and, mostly, closer to what the others have to reach.
     nodes = np.lexsort((-np.arange(count), -found.label.astype(np.int64)))
@@ -183,7 +195,15 @@ def prepare(successor: NDArray[np.int32], probability: NDArray[np.float64]) -> S
     place = np.empty(count, dtype=np.int64)
     place[np.lexsort((entry, found.label))] = np.arange(count)
     sweep = Sweep(nodes.astype(np.int32), first)
-    return Search(size=count, before=before, actions=actions, sweep=sweep, place=place)
+    return Search(
+        size=count,
+        successor=successor,
+        probability=probability,
+        before=before,
+        actions=actions,
+        sweep=sweep,
+        place=place,
+    )
 
 
 def reach_columns(
@@ -202,7 +222,7 @@ def reach_columns(
         probability: [N, A, K], 0 where there is no such outcome.
         goals: [G] nodes.
         discount: in [0, 1].
-        horizon: count only paths of at most so many steps; None: of any length.
+        horizon: see `Search.columns`.
         threads: at most so many at once; default one per core.
 
     Returns:
@@ -238,10 +258,6 @@ def _actions(successor: NDArray[np.int32], probability: NDArray[np.float64]) -> 
         stay=stay,
         leaves=probability[useful].sum(axis=1) < 1 - PROBABILITY_TOLERANCE,
     )
-
-
-def _discounted(actions: Actions, discount: float) -> Actions:
-    return actions._replace(weight=discount * actions.weight, stay=discount * actions.stay)
 
 
 def _without_staying(actions: Actions, discount: float) -> Actions:
@@ -420,7 +436,7 @@ def _back_up(
         best[j] = 0.0
     for r in range(actions.first[x], actions.first[x + 1]):
         e, end = actions.outcome[r], actions.outcome[r + 1]
-        base, scale = here, actions.stay[r]
+        base, scale = here, 0.0
         while end - e > 2:  # two outcomes at a time: less traffic to `total`
             p, q = actions.weight[e], actions.weight[e + 1]
             one, other = values[actions.target[e]], values[actions.target[e + 1]]
@@ -460,34 +476,46 @@ def _write(values: NDArray[np.float64], column: NDArray[np.int64], out: NDArray[
 
 
 @numba.njit(cache=True, nogil=True)
-def _step_backwards(
-    before: Adjacency,
-    actions: Actions,
-    sweep: Sweep,
+def _count_down(
+    successor: NDArray[np.int32],
+    probability: NDArray[np.float64],
     goals: NDArray[np.int64],
     horizon: int,
     column: NDArray[np.int64],
     out: NDArray[np.float64],
 ) -> None:
-    """The reachability of the goals in at most `horizon` steps, into their columns."""
-    possible, fixed = _reached(before, goals), _goal_bits(len(out), goals)
-    values = _indicator(fixed, len(goals))
-    following = values.copy()
-    best, total = np.empty((2, len(goals)))
+    """The largest probability of being in each goal after exactly `horizon` steps, into their columns."""
+    count, num_actions, num_outcomes = successor.shape
+    width = len(goals)
+    now, later, total = np.zeros((count, width)), np.zeros((count, width)), np.empty(width)
+    for j in range(width):
+        later[goals[j], j] = 1.0
     for _ in range(horizon):
-        changed = False
-        for x in sweep.order:
-            if possible[x] & ~fixed[x] == 0:
-                continue
-            _back_up(actions, x, fixed[x], values, best, total)
-            here, there = values[x], following[x]
-            for j in range(len(best)):
-                changed |= best[j] != here[j]
-                there[j] = best[j]
-        values, following = following, values
-        if not changed:
-            break
-    _write(values, column, out)
+        for x in range(count):
+            here = now[x]
+            here[:] = 0.0
+            stuck = True
+            for a in range(num_actions):
+                if probability[x, a, 0] == 1.0:
+                    stuck = False
+                    row = later[successor[x, a, 0]]
+                    for j in range(width):
+                        here[j] = max(here[j], row[j])
+                    continue
+                total[:] = 0.0
+                for k in range(num_outcomes):
+                    p = probability[x, a, k]
+                    if p > 0.0:
+                        stuck = False
+                        row = later[successor[x, a, k]]
+                        for j in range(width):
+                            total[j] += p * row[j]
+                for j in range(width):
+                    here[j] = max(here[j], total[j])
+            if stuck:  # where nothing follows one stays
+                here[:] = later[x]
+        now, later = later, now
+    _write(later, column, out)
 
 
 @numba.njit(cache=True, nogil=True)

@@ -9,8 +9,8 @@ from random_mdps import level
 
 from impactrl.components import closure_differences, components, reachable_sizes
 from impactrl.errors import ImpactError
-from impactrl.graph import shortest_distances
 from impactrl.measures.state_graph import state_graph
+from impactrl.reach import reach_columns
 
 # A ring 0 > 1 > 0 that leads to two dead ends: 2 directly, 3 over 4.
 FORK = np.array([[1, 2, 0], [0, 4, 1], [2, 2, 2], [3, 3, 3], [3, 4, 4]], dtype=np.int32)[:, :, None]
@@ -91,7 +91,8 @@ def test_many_components_and_threads():
 @pytest.mark.parametrize("name", ["Options", "Offset", "SushiGoal2"])
 def test_differences_are_undiscounted_relative_reachability(name):
     graph = state_graph(level(name), "absorbing")
-    table = (shortest_distances(np.where(graph.available, graph.successor[:, :, 0], -1)) >= 0).astype(int)
+    everything = np.arange(graph.size)
+    table = reach_columns(graph.successor, graph.probability, everything, discount=1.0)
     after = graph.successor[:, :, 0].ravel()
     idle = np.repeat(graph.successor[:, -1, 0], graph.successor.shape[1])
     lost, gained = closure_differences(graph.successor, graph.probability, after, idle)

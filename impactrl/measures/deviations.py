@@ -195,21 +195,29 @@ class ValueFamily(Deviation):
 
     def fit(self, graph: StateGraph, penalty: "Penalty") -> Comparer:
         """The comparison of values by the penalty's summary, norm, scale, expectation and rollout."""
-        rules = self._rules(penalty)
+        return lambda comparisons: self.estimate(graph, penalty, comparisons)[:, 0]
 
-        def compare(comparisons: Comparisons) -> Floats:
-            sums, count = Sums(rules, comparisons, threads=os.cpu_count() or 1), 0
-            for steps, here, there, first, weights in self._judged(graph, penalty, comparisons):
-                sums.add(steps, here, there, weights)
-                count = first + len(weights)
-            mean = self.weights(graph, penalty) is None and penalty.scale != "sum"
-            return sums.deviations() * (_per_value(penalty.norm, count) if mean else 1.0) * _factor(penalty)
+    def population(self, graph: StateGraph, penalty: "Penalty") -> int | None:  # noqa: ARG002
+        """How many values there are if those of `values` are a random sample of them; None: they are all."""
+        return None
 
-        return compare
+    def estimate(self, graph: StateGraph, penalty: "Penalty", comparisons: Comparisons) -> Floats:
+        """[P, 2] deviations and, where the values are a sample, the standard errors; else 0."""
+        population = self.population(graph, penalty)
+        rules = self.rules(penalty)
+        sampled = population is not None and rules.norm == "L1" and rules.scale != "sum"
+        sums, count = Sums(rules, comparisons, threads=os.cpu_count() or 1, squares=sampled), 0
+        for steps, here, there, first, weights in self._judged(graph, penalty, comparisons):
+            sums.add(steps, here, there, weights)
+            count = first + len(weights)
+        mean = self.weights(graph, penalty) is None and penalty.scale != "sum"
+        deviations = sums.deviations() * (_per_value(penalty.norm, count) if mean else 1.0)
+        errors = sums.errors(count, population) if sampled and population else np.zeros(len(deviations))
+        return np.stack([deviations, errors], axis=1) * _factor(penalty)
 
     def terms(self, graph: StateGraph, penalty: "Penalty", comparisons: Comparisons) -> Floats:
         """[P, K] what each value adds to the deviations under the norm "L1"; with other norms, the largest matter."""
-        sums = Sums(self._rules(penalty), comparisons)
+        sums = Sums(self.rules(penalty), comparisons)
         blocks: dict[int, Floats] = {}
         for steps, here, there, first, weights in self._judged(graph, penalty, comparisons):
             terms = sums.terms(steps, here, there) * weights
@@ -218,7 +226,8 @@ class ValueFamily(Deviation):
         mean = self.weights(graph, penalty) is None
         return table * (1 / table.shape[1] if mean else 1.0) * _factor(penalty)
 
-    def _rules(self, penalty: "Penalty") -> Differences:
+    def rules(self, penalty: "Penalty") -> Differences:
+        """How the penalty compares values."""
         return Differences(
             code=self.code(penalty),
             scale=penalty.scale if penalty.scale in VALUE_SCALES else "none",

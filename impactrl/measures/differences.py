@@ -49,9 +49,12 @@ class Sums:
         rules: how values are compared.
         comparisons: all of them.
         threads: how many at once; the results do not depend on it.
+        squares: sum up the squares of the terms, too, for `errors`.
     """
 
-    def __init__(self, rules: Differences, comparisons: Comparisons, threads: int = 1) -> None:
+    def __init__(
+        self, rules: Differences, comparisons: Comparisons, *, threads: int = 1, squares: bool = False
+    ) -> None:
         self.rules, self.comparisons, self.threads = rules, comparisons, threads
         reference = comparisons.reference
         self.combined = reference.combine != "each" or (rules.inside and reference.node.shape[2] > 1)
@@ -74,23 +77,39 @@ class Sums:
         self.pair[real] = inverse
         self.node, self.case, self.to_go = distinct // clock // cases, distinct // clock % cases, distinct % clock
         self.total, self.size = np.zeros(len(distinct)), np.zeros(len(distinct))
+        self.squares = np.zeros(len(distinct) if squares else 0)
 
     def add(self, steps: int, here: Floats, there: Floats, weights: Floats) -> None:
         """Adds a block of values [N, B] of weights [B], for the comparisons that have so many steps to go."""
         here, there = self._sides(here, there)
         pairs = np.flatnonzero(self.to_go == steps)
         total, size = self.total[pairs], self.size[pairs]
+        squares = self.squares[pairs] if len(self.squares) else np.zeros((0,))
         rules = self.rules
         codes = CODES.index(rules.code), VALUE_SCALES.index(rules.scale), NORMS.index(rules.norm)
 
         def part(rows: slice) -> None:
             chosen = pairs[rows]
-            _accumulate(here, self.node[chosen], there, self.case[chosen], weights, *codes, total[rows], size[rows])
+            sums = total[rows], size[rows], squares[rows]
+            _accumulate(here, self.node[chosen], there, self.case[chosen], weights, *codes, *sums)
 
         chunks = [slice(first, first + CHUNK) for first in range(0, len(pairs), CHUNK)]
         with ThreadPoolExecutor(self.threads) as pool:
             list(pool.map(part, chunks))
         self.total[pairs], self.size[pairs] = total, size
+        if len(self.squares):
+            self.squares[pairs] = squares
+
+    def errors(self, count: int, population: int) -> Floats:
+        """[P] standard error of the mean over `count` values as an estimate of that over the whole population.
+
+        Of a sample without repetition; where a reference has several cases, the mean of their errors, which is an upper
+        bound.
+        """
+        variance = np.maximum(self.squares / count - (self.total / count) ** 2, 0.0) * count / max(count - 1, 1)
+        each = np.sqrt(variance / count * (1 - count / population))
+        mean: Floats = (each[self.pair] * self.share).sum(axis=1)
+        return mean
 
     def deviations(self) -> Floats:
         """[P]."""
@@ -163,8 +182,9 @@ def _accumulate(
     norm: int,
     total: Floats,
     size: Floats,
+    squares: Floats,
 ) -> None:
-    """Adds to `total` and `size` [Q]: sum, sum of squares or maximum of the terms, and of the baseline's values."""
+    """Adds to [Q] `total` the sum, sum of squares or maximum of the terms, to `size` that of the baseline's values."""
     for q in range(len(node)):
         mine, other = here[node[q]], there[case[q]]
         sums, most, units = 0.0, total[q], 0.0
@@ -180,6 +200,9 @@ def _accumulate(
                 units += weights[k] * abs(other[k])
         total[q] = most if norm == 2 else total[q] + sums
         size[q] += units
+        if len(squares):
+            for k in range(len(weights)):
+                squares[q] += _term(mine[k], other[k], code, scale) ** 2
 
 
 @numba.njit(cache=True, nogil=True)

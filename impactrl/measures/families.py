@@ -1,14 +1,18 @@
 """The published value families: what can be had from a state."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from impactrl.components import closure_differences
 from impactrl.errors import ImpactError, require_known
-from impactrl.measures.deviations import ValueFamily
+from impactrl.graph import certain as certain_outcomes
+from impactrl.measures.comparisons import Comparisons
+from impactrl.measures.deviations import Comparer, ValueFamily
+from impactrl.measures.differences import SUMMARIES, Sums
 from impactrl.measures.empowerment import empowerment
 from impactrl.measures.state_graph import StateGraph
 from impactrl.measures.values import (
@@ -16,8 +20,8 @@ from impactrl.measures.values import (
     departure_values,
     inaction_values,
     power,
-    reachability,
 )
+from impactrl.reach import prepare
 
 if TYPE_CHECKING:
     from impactrl.measures.penalty import Penalty
@@ -35,6 +39,7 @@ __all__ = [
 ]
 
 STATES = "states"
+BLOCK_BYTES = 1 << 28
 NO_OBJECTS = frozenset({"agent", "wall"})
 Floats = NDArray[np.float64]
 
@@ -93,9 +98,38 @@ class RelativeReachability(ValueFamily):
 
     def values(self, graph: StateGraph, penalty: "Penalty") -> Floats:
         """The reachability of every goal from every node."""
+        return np.concatenate(list(self.blocks(graph, penalty)), axis=1)
+
+    def blocks(self, graph: StateGraph, penalty: "Penalty") -> Iterator[Floats]:
+        """As `values`, for so many goals at a time that a block takes at most 256 MiB."""
         # With rollouts to the end of a plan, the horizon is the length of that plan.
         horizon = penalty.horizon if penalty.rollout != "end" else None
-        return reachability(graph, discount=penalty.discount, horizon=horizon)[:, goal_nodes(graph, penalty)]
+        search = prepare(graph.successor, graph.probability)
+        goals = goal_nodes(graph, penalty)
+        width = max(64, BLOCK_BYTES // (8 * graph.size) // 64 * 64)
+        for first in range(0, len(goals), width):
+            yield search.columns(goals[first : first + width], discount=penalty.discount, horizon=horizon)
+
+    def population(self, graph: StateGraph, penalty: "Penalty") -> int | None:
+        """Of how many states the goals are a sample."""
+        return None if len(goal_nodes(graph, penalty)) == graph.size else graph.size
+
+    def fit(self, graph: StateGraph, penalty: "Penalty") -> Comparer:
+        """The comparison of values; without a discount by counting, where every action has one outcome."""
+        plain = penalty.rollout is False and penalty.horizon is None and penalty.norm == "L1"
+        plain = plain and penalty.scale not in ("per-value", "sum") and penalty.effective_summary in SUMMARIES
+        if plain and penalty.discount == 1 and penalty.goals == "all" and certain_outcomes(graph.probability):
+            return lambda comparisons: self._counted(graph, penalty, comparisons)
+        return super().fit(graph, penalty)
+
+    def _counted(self, graph: StateGraph, penalty: "Penalty", comparisons: Comparisons) -> Floats:
+        """The share of states that can be reached from one side only; the same numbers without a table."""
+        sums = Sums(self.rules(penalty), comparisons)
+        if sums.mixed or sums.combined:
+            return super().fit(graph, penalty)(comparisons)
+        lost, gained = closure_differences(graph.successor, graph.probability, sums.node, sums.case)
+        sums.total[:] = {"decrease": lost, "increase": gained, "absolute": lost + gained}[penalty.effective_summary]
+        return sums.deviations() / graph.size
 
     def names(self, graph: StateGraph, penalty: "Penalty") -> Sequence[str]:
         """The goals."""

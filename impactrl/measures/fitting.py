@@ -12,6 +12,7 @@ from impactrl.mdp import TabularMDP
 from impactrl.measures.baselines import Baseline, Nodes
 from impactrl.measures.comparisons import Comparisons
 from impactrl.measures.deviations import Deviation, ValueFamily
+from impactrl.measures.differences import VALUE_SCALES
 from impactrl.measures.impact import Impact
 from impactrl.measures.pairwise import NoDeviation
 from impactrl.measures.product import NO_MEMORY, Product, product
@@ -35,12 +36,21 @@ def fit(penalty: "Penalty", deviation: Deviation, mdp: TabularMDP) -> Impact:
     plan = penalty.horizon if penalty.rollout == "end" else mdp.time_limit if penalty.time_limit_ends else None
     both = product(mdp, graph, baseline, plan=plan, last_counts=penalty.time_limit_ends)
     judged = _Judged(penalty, deviation, mdp, graph, baseline, both)
+    error = None
+    if isinstance(deviation, ValueFamily) and deviation.population(graph, penalty) is not None:
+        estimate = judged.deviations(lambda comparisons: deviation.estimate(graph, penalty, comparisons), columns=2)
+        raw = estimate[..., 0]
+        error = estimate[..., 1] if penalty.scale in VALUE_SCALES and penalty.norm == "L1" else None
+    else:
+        compare = deviation.fit(graph, penalty)
+        raw = judged.deviations(lambda comparisons: compare(comparisons)[:, None])[..., 0]
     return Impact(
         penalty=penalty,
         mdp=both.mdp,
         state=both.state,
         memory=both.memory,
-        deviation=scaled(judged.deviations(deviation.fit(graph, penalty)), both, penalty, mdp),
+        deviation=scaled(raw, both, penalty, mdp),
+        standard_error=error,
         _terms=judged.contributions(deviation) if isinstance(deviation, ValueFamily) else None,
     )
 
@@ -83,17 +93,19 @@ class _Judged:
         """[X] where the next step is the last one before a time limit that counts as an end."""
         return self.both.to_go == 1 if self.penalty.time_limit_ends else np.zeros(len(self.both.state), dtype=np.bool_)
 
-    def deviations(self, compare: Callable[[Comparisons], NDArray[np.float64]]) -> NDArray[np.float64]:
-        """[X, A, L] D of every transition; each distinct comparison is made once."""
+    def deviations(
+        self, compare: Callable[[Comparisons], NDArray[np.float64]], columns: int = 1
+    ) -> NDArray[np.float64]:
+        """[X, A, L, C] the columns of `compare` for every transition; each distinct comparison is made once."""
         real, node, memory, to_go = self.transitions()
-        result = np.zeros(real.shape)
+        result = np.zeros((*real.shape, columns))
         if self.whole:
             stays = self.graph.node[self.both.moves.of(self.mdp.next_state[self.both.state])] >= 0
             stays &= ~self.cut_off[:, None, None]
             rows = (real & stays).any(axis=2)
             if rows.any():
                 result[rows] = compare(self._together(real & stays, node, memory, to_go, rows))[:, None]
-            result *= real
+            result *= real[..., None]
             single = real & ~stays
         else:
             single = real
@@ -104,7 +116,7 @@ class _Judged:
         self, node: Nodes, memory: Nodes, to_go: Nodes, compare: Callable[[Comparisons], NDArray[np.float64]]
     ) -> NDArray[np.float64]:
         if not len(node):
-            return np.empty(0)
+            return np.zeros((0, 1))
         base, clock = self.baseline.memories(self.graph), int(to_go.max(initial=0)) + 1
         codes, inverse = np.unique((node * base + memory) * clock + to_go, return_inverse=True)
         pair = codes // clock

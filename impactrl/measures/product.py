@@ -149,10 +149,16 @@ def product(
         return np.where(stays, codes[:, None, None], coded), step
 
     start_codes = encode(first, _initial(graph, baseline, first), np.full(len(first), plan or 0))
-    known = frontier = np.unique(start_codes)
-    while len(frontier):
-        frontier = np.setdiff1d(successors(frontier)[0], known)
-        known = np.union1d(known, frontier)
+    if baseline.forgetful and not plan:
+        # Every state of the task is reached, and what is remembered after a step depends on the step alone.
+        nothing = np.zeros(mdp.num_states, dtype=np.int64)
+        following, step = successors(encode(np.arange(mdp.num_states), nothing, nothing))
+        known = np.union1d(start_codes, following[(step.probability > 0) & ~mdp.terminal[:, None, None]])
+    else:
+        known = frontier = np.unique(start_codes)
+        while len(frontier):
+            frontier = np.setdiff1d(successors(frontier)[0], known)
+            known = np.union1d(known, frontier)
 
     state, memory, to_go = decode(known)
     following, step = successors(known)
