@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 import impactrl.envs  # noqa: F401  (registers the levels)
 
 if TYPE_CHECKING:
+    from impactrl.agents.frontier import Frontier as Frontier
+    from impactrl.agents.frontier import frontier as frontier
     from impactrl.agents.planner import Planner as Planner
     from impactrl.agents.planner import solve as solve
     from impactrl.agents.q_learning import QLearning as QLearning
     from impactrl.agents.q_learning import train as train
     from impactrl.analysis.boards import plot_episode as plot_episode
+    from impactrl.analysis.frontiers import plot_frontier as plot_frontier
     from impactrl.analysis.plots import plot_learning_curves as plot_learning_curves
     from impactrl.analysis.plots import plot_tradeoff as plot_tradeoff
     from impactrl.analysis.plots import save_figure as save_figure
@@ -42,6 +45,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Environment": "runs.specification",
+    "Frontier": "agents.frontier",
     "GridEnv": "env",
     "GridWorld": "world",
     "ImpactError": "errors",
@@ -57,9 +61,11 @@ _HOMES = {
     "World": "world",
     "compile_mdp": "compile",
     "explain": "explaining",
+    "frontier": "agents.frontier",
     "make_level": "text_world",
     "outcome_table": "analysis.statistics",
     "plot_episode": "analysis.boards",
+    "plot_frontier": "analysis.frontiers",
     "plot_learning_curves": "analysis.plots",
     "plot_tradeoff": "analysis.plots",
     "read_sweep": "runs.files",
