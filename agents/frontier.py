@@ -118,7 +118,8 @@ def frontier(mdp: TabularMDP, penalty: Penalty, *, discount: float = 0.99, horiz
 
     Returns:
         All intervals of weights from 0 to infinity. Left out is what lies less than a share of 1e-9 of the return and
-        the penalty above its neighbours: no planner could tell it from a tie.
+        the penalty above its neighbours: no planner could tell it from a tie. (Beyond a discount of 0.9999, rounding
+        makes that share 1e-13 / (1 - discount).)
 
     Raises:
         ImpactError: settings out of range, a penalty that does not fit the task, or undiscounted values that grow

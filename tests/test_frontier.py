@@ -171,6 +171,13 @@ def test_lines_through_one_point_are_left_out(settings):
     assert curve.weights.tolist() == [1]
 
 
+def test_a_line_that_turns_out_to_touch_in_one_point_is_left_out_again():
+    # The outermost lines cross at weight 1, where three others are equal; the solver takes the lowest, the middle one.
+    curve = trace(options((1, 1), (2, 2), (0, 0), (2.5, 3), (-1.5, -1)), Planner())
+    assert lines_of(curve).tolist() == [[2.5, 3], [2, 2], [0, 0], [-1.5, -1]]
+    assert curve.weights.tolist() == [0.5, 1, 1.5]
+
+
 @pytest.mark.parametrize("settings", SETTINGS, ids=["discounted", "undiscounted", "horizon"])
 def test_impact_may_be_negative(settings):
     curve = trace(options((3, 0), (2, -1), (-6, -3), (1, -1)), settings)
@@ -183,6 +190,13 @@ def test_the_ends_prefer_the_better_of_equals(settings):
     curve = trace(options((4, 9), (4, 3), (1, 1), (2, 1)), settings)
     assert lines_of(curve).tolist() == [[4, 3], [2, 1]]  # greatest return with least impact; least with greatest
     assert curve.at(0)["impact"] == 3
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=["discounted", "undiscounted", "horizon"])
+def test_the_worse_of_equals_at_the_ends_do_not_set_the_scale(settings):
+    # Beside payments of this size, all other differences would be rounding.
+    curve = trace(options((4, 1e12), (-1e12, 0), (4, 3), (3, 1), (0, 0)), settings)
+    assert lines_of(curve).tolist() == [[4, 3], [3, 1], [0, 0]]
 
 
 @pytest.mark.parametrize("size", [1e-3, 1.0, 1e6])
