@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 import impactrl.envs  # noqa: F401  (registers the levels)
 
 if TYPE_CHECKING:
+    from impactrl.agents.frontier import Frontier as Frontier
+    from impactrl.agents.frontier import frontier as frontier
     from impactrl.agents.planner import Planner as Planner
     from impactrl.agents.planner import solve as solve
     from impactrl.agents.q_learning import QLearning as QLearning
     from impactrl.agents.q_learning import train as train
     from impactrl.analysis.boards import plot_episode as plot_episode
+    from impactrl.analysis.frontiers import plot_frontier as plot_frontier
     from impactrl.analysis.graphs import plot_state_graph as plot_state_graph
     from impactrl.analysis.plots import plot_learning_curves as plot_learning_curves
     from impactrl.analysis.plots import plot_tradeoff as plot_tradeoff
@@ -56,6 +59,7 @@ _HOMES = {
     "Baseline": "measures.baselines",
     "Deviation": "measures.deviations",
     "Environment": "runs.specification",
+    "Frontier": "agents.frontier",
     "GridEnv": "env",
     "GridWorld": "world",
     "Impact": "measures.impact",
@@ -76,9 +80,11 @@ _HOMES = {
     "compile_mdp": "compile",
     "condensation": "condensing",
     "explain": "explaining",
+    "frontier": "agents.frontier",
     "make_level": "text_world",
     "outcome_table": "analysis.statistics",
     "plot_episode": "analysis.boards",
+    "plot_frontier": "analysis.frontiers",
     "plot_learning_curves": "analysis.plots",
     "plot_state_graph": "analysis.graphs",
     "plot_tradeoff": "analysis.plots",

@@ -5,9 +5,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from impactrl.dynamic_programming import optimal_values
 from impactrl.errors import ImpactError
 from impactrl.measures.state_graph import StateGraph
+from impactrl.policy_iteration import dynamics, optimum
 from impactrl.reach import reach_columns
 
 __all__ = [
@@ -67,11 +67,14 @@ def attainable_utilities(
         )
         return clipped
     values = np.empty_like(utilities)
-    stuck = ~graph.available.any(axis=1)
+    stuck = ~np.asarray(graph.available.any(axis=1))
+    within = graph.available | stuck[:, None]
+    ends = np.zeros_like(within)
+    task = dynamics(graph.successor, graph.probability, ends, utilities[:, None], discount=discount)
+    policy = within.argmax(axis=1)
     for u in range(utilities.shape[1]):
-        reward = np.where(graph.available, utilities[:, u, None], -np.inf)
-        reward[stuck, 0] = utilities[stuck, u]
-        values[:, u] = optimal_values(graph.successor, graph.probability, reward, discount=discount).values
+        paid = np.broadcast_to(utilities[:, u, None], within.shape)
+        policy, values[:, u] = optimum(task, np.ascontiguousarray(paid), policy, within=within)
     return values
 
 

@@ -1,18 +1,21 @@
-"""Sweep files: a plan as TOML."""
+"""Sweep files: a plan, or its penalties alone, as TOML."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from impactrl.errors import ImpactError, require_known
+from impactrl.measures.penalty import Penalty
 from impactrl.measures.presets import penalty_from_settings
 from impactrl.runs.specification import AGENTS, Environment
 from impactrl.runs.sweep import Sweep
 from impactrl.text_world import LEVEL_FILE, make_level
 
-__all__ = ["read_sweep"]
+__all__ = ["read_penalties", "read_sweep"]
+
+Content = TypeVar("Content")
 
 
 def read_sweep(path: str | Path) -> Sweep:
@@ -37,14 +40,27 @@ def read_sweep(path: str | Path) -> Sweep:
         ImpactError: no such file, no TOML (says where), an unknown key (names the near ones), or a value that
             cannot be; names the file.
     """
+    return _read(path, "sweep", lambda content: _sweep(content, Path(path).parent))
+
+
+def read_penalties(path: str | Path) -> tuple[Penalty, ...]:
+    """Reads the `[[penalties]]` of a TOML file; a sweep file will do, whatever else it says.
+
+    Raises:
+        ImpactError: as `read_sweep`.
+    """
+    return _read(path, "penalties", _penalties)
+
+
+def _read(path: str | Path, kind: str, parsed: Callable[[dict[str, Any]], Content]) -> Content:
     try:
         content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise ImpactError(f"cannot read the sweep file {path}: {error.strerror}") from None
+        raise ImpactError(f"cannot read the {kind} file {path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ImpactError(f"{path} is no TOML file: {error}") from None
     try:
-        return _sweep(content, Path(path).parent)
+        return parsed(content)
     except ImpactError as error:
         raise ImpactError(f"{path}: {error}") from None
     except (TypeError, ValueError) as error:
@@ -52,19 +68,25 @@ def read_sweep(path: str | Path) -> Sweep:
 
 
 def _sweep(content: Mapping[str, Any], folder: Path) -> Sweep:
-    for key in content:
-        require_known("key", key, [field.name for field in fields(Sweep)])
-    for key in ("environments", "penalties"):
-        if not isinstance(content.get(key), list):
-            raise ImpactError(f"a sweep needs a list of {key}")
+    penalties = _penalties(content)
+    if not isinstance(content.get("environments"), list):
+        raise ImpactError("a sweep needs a list of environments")
     given: dict[str, Any] = {key: content[key] for key in ("weights", "seeds") if key in content}
     if "agent" in content:
         given["agent"] = _agent(content["agent"])
     return Sweep(
         environments=tuple(_environment(entry, folder) for entry in content["environments"]),
-        penalties=tuple(penalty_from_settings(entry) for entry in content["penalties"]),
+        penalties=penalties,
         **given,
     )
+
+
+def _penalties(content: Mapping[str, Any]) -> tuple[Penalty, ...]:
+    for key in content:
+        require_known("key", key, [field.name for field in fields(Sweep)])
+    if not isinstance(content.get("penalties"), list):
+        raise ImpactError("expected a list of penalties, each a table [[penalties]]")
+    return tuple(penalty_from_settings(entry) for entry in content["penalties"])
 
 
 def _environment(entry: str | Mapping[str, Any], folder: Path) -> Environment:
