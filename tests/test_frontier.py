@@ -25,7 +25,8 @@ from impactrl.compile import compile_mdp
 from impactrl.dynamic_programming import optimal_values
 from impactrl.errors import ImpactError
 from impactrl.mdp import TabularMDP
-from impactrl.measures.penalty import COLUMNS, Penalty
+from impactrl.measures.impact import COLUMNS
+from impactrl.measures.penalty import Penalty
 from impactrl.policy_iteration import STOP, dynamics, optimum, stationary_values
 from impactrl.world import Outcome
 
