@@ -107,7 +107,7 @@ class Baseline(ABC):
         """Of a baseline that meets chance of its own: [P, J] next memories and their probabilities; else None.
 
         The world's chance is the same for both: agent and baseline share one random number per step (common random
-        numbers). `advance` is then not asked.
+        numbers), which picks from either's outcomes in their order. `advance` is then not asked.
         """
         return None
 
@@ -194,7 +194,7 @@ class Inaction:
         """
         idle = graph.require_idle(f"baseline={penalty.baseline!r}")
         if penalty.inaction == "sampled":
-            return _SampledCourse(idle)
+            return _SampledCourse(*_listed(graph))
         if penalty.inaction == "exact":
             return _course(idle, graph)
         reached = _closure(idle, np.unique(graph.node[np.flatnonzero(graph.mdp.start)]))
@@ -240,10 +240,23 @@ class _OneCourse(Start):
 class _SampledCourse(Start):
     """A random course of inaction that shares the world's random numbers: the memory is the node it has reached."""
 
-    idle: "sparse.csr_array"
+    outcome: Nodes  # [N, J]
+    probability: NDArray[np.float64]  # [N, J]
 
     def chances(self, graph: StateGraph, memory: Nodes) -> tuple[Nodes, NDArray[np.float64]]:  # noqa: ARG002
-        return _rows(self.idle, memory)
+        return self.outcome[memory], self.probability[memory]
+
+
+def _listed(graph: StateGraph) -> tuple[Nodes, NDArray[np.float64]]:
+    """[N, J] where doing nothing leads, and with what probability, in the order in which the world lists its outcomes.
+
+    The agent's outcomes are in that order, too: with the same random number both get the same one.
+    """
+    assert graph.choice is not None
+    chance = (graph.mdp.probability[graph.state] * graph.choice[:, :, None]).reshape(graph.size, -1)
+    possible = np.argsort(chance == 0, axis=1, kind="stable")[:, : int((chance > 0).sum(axis=1).max(initial=1))]
+    outcome = np.take_along_axis(graph.successor.reshape(chance.shape), possible, axis=1)
+    return outcome.astype(np.int64), np.take_along_axis(chance, possible, axis=1)
 
 
 @dataclass(frozen=True, eq=False)
