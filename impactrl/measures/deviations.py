@@ -234,9 +234,11 @@ class ValueFamily(Deviation):
         for values in self.blocks(graph, penalty):
             width = values.shape[1]
             block = np.ones(width) if weights is None else weights[first : first + width]
-            if penalty.rollout is True:
-                values = rollout_values(graph.require_idle("a rollout"), values, discount=penalty.rollout_discount)
             here, there = self.sides(graph, penalty, values)
+            if penalty.rollout is True:
+                idle, one = graph.require_idle("a rollout"), here is there
+                here = rollout_values(idle, here, discount=penalty.rollout_discount)
+                there = here if one else rollout_values(idle, there, discount=penalty.rollout_discount)
             for steps in range(int(to_go.max(initial=0)) + 1):
                 if steps:
                     idle = graph.require_idle("a rollout")
