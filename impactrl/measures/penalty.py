@@ -81,7 +81,7 @@ class Penalty:
         allowed: of whitelist: changes of a cell's character that cost nothing, "c>c'" with * for any. None: what the
             agent's own figure does.
         divergence: of detectability: "total_variation", "jensen_shannon" or "kl".
-        floor: smallest probability of the baseline that "kl" reckons with.
+        floor: smallest probability of the baseline that "kl" reckons with, in (0, 1].
         seed: of drawn utilities and goals, and of sampled inaction in an environment.
 
     Raises:
@@ -145,10 +145,11 @@ class Penalty:
             if not (math.isfinite(value) and value >= 0):
                 raise ImpactError(f"{name} must be a number of at least 0, not {value}")
             put(self, name, value)
-        for name, top in (("discount", "]"), ("epsilon", "]"), ("floor", "]"), ("rollout_discount", ")")):
+        intervals = {"discount": "[0, 1]", "epsilon": "[0, 1]", "floor": "(0, 1]", "rollout_discount": "[0, 1)"}
+        for name, interval in intervals.items():
             value = real_number(name, getattr(self, name))
-            if not (0 <= value < 1 or (value == 1 and top == "]")):
-                raise ImpactError(f"{name} must be in [0, 1{top}, not {value}")
+            if not (0 < value < 1 or (value == 0 and interval[0] == "[") or (value == 1 and interval[-1] == "]")):
+                raise ImpactError(f"{name} must be in {interval}, not {value}")
             put(self, name, value)
         put(self, "rollout", "end" if self.rollout == "end" else bool(self.rollout))
         put(self, "clip", bool(self.clip))
@@ -309,6 +310,9 @@ def _checked_features(features: Any) -> Any:
             "features must be names of features, or a table from different names to weights or functions of the state; "
             f"not {features!r}"
         )
+    for name, value in result:
+        if not callable(value) and not (math.isfinite(value) and value >= 0):
+            raise ImpactError(f"the weight of feature {name!r} must be a number of at least 0, not {value}")
     return result
 
 
