@@ -32,8 +32,8 @@ class Reference:
         probability: [M, G, J]; sums to 1 over J, or to 0 for a case that there is not.
         share: [M, G] of each case; sums to 1.
         combine: how several cases make one comparison: "each" is compared for itself and the deviations are averaged;
-            "mean": their values are averaged first; "greedy": the value of the best case, and with probability epsilon
-            their mean.
+            "mean": their values are averaged first (deviations of pairs have none, and are averaged themselves);
+            "greedy": the value of the best case, and with probability epsilon their mean.
     """
 
     node: Nodes

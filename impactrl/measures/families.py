@@ -130,12 +130,14 @@ class FutureTasks(RelativeReachability):
     summary: ClassVar[str | None] = None
 
     def check(self, penalty: "Penalty") -> None:
-        """Refuses rollouts, too: the bonus has none."""
+        """Refuses rollouts, too: the bonus has none. Nor has a bonus a unit of impact."""
         super().check(penalty)
         if penalty.rollout is not False:
             raise ImpactError(
                 "future_tasks is a bonus for what can be reached from the state itself: it has no rollout"
             )
+        if penalty.scale == "impact-unit":
+            raise ImpactError("future_tasks is a bonus: there is no unit of impact to divide it by; leave scale out")
 
     def code(self, penalty: "Penalty") -> str:
         """The smaller of two values; without a baseline the state's own."""

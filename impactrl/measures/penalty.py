@@ -11,7 +11,7 @@ import numpy as np
 from impactrl.errors import ImpactError, real_number, require_one_of, whole_number
 from impactrl.mdp import TabularMDP
 from impactrl.measures.baselines import BaselineChoice
-from impactrl.measures.deviations import SCALES, Deviation
+from impactrl.measures.deviations import SCALES, Deviation, ValueFamily
 from impactrl.measures.differences import NORMS, SUMMARIES
 from impactrl.measures.families import STATES
 from impactrl.measures.fitting import fit
@@ -189,6 +189,11 @@ class Penalty:
             raise ImpactError(
                 "a sampled course of inaction is one state, so no expectation can be taken of its values: use "
                 "inaction='exact', or expectation='outside' and another deviation than detectability"
+            )
+        if self.baseline == "adversarial" and not isinstance(self.deviation_choice, ValueFamily | NoDeviation):
+            raise ImpactError(
+                f"baseline='adversarial' takes the best of several values, and {self.deviation_name} has none: use "
+                "average, average_other or random"
             )
         if self.baseline == "none" and self.deviation not in ("none", "future_tasks"):
             raise ImpactError(f"{self.deviation_name} compares two states: baseline='none' goes with future_tasks only")
