@@ -282,28 +282,27 @@ class _Distributions(Baseline):
 
 
 def _course(idle: "sparse.csr_array", graph: StateGraph) -> _Distributions:
-    """The distributions after 0, 1, 2, ... no-ops, until they repeat or the episode is over."""
+    """The distributions after 0, 1, 2, ... no-ops from every start, up to the time limit."""
     known: dict[bytes, int] = {}
     rows: list[NDArray[np.float64]] = []
     following: list[int] = []
+
+    def numbered(mass: NDArray[np.float64]) -> int:
+        number = known.setdefault(mass.tobytes(), len(rows))
+        if number == len(rows):
+            rows.append(mass)
+            following.append(number)  # it stays, unless a later step is asked for
+        return number
+
     first = np.zeros(graph.size, dtype=np.int64)
     for node in np.unique(graph.node[np.flatnonzero(graph.mdp.start)]):
         if node < 0:
             continue
-        mass = np.zeros(graph.size)
-        mass[node] = 1.0
-        before = None
-        for _ in range(graph.mdp.time_limit + 1):
-            number = known.setdefault(mass.tobytes(), len(rows))
-            if before is None:
-                first[node] = number
-            else:
-                following[before] = number
-            if number < len(rows):
-                break
-            rows.append(mass)
-            following.append(number)  # the last one before the time limit stays
-            before, mass = number, np.asarray(idle.T @ mass)
+        number = first[node] = numbered(np.eye(1, graph.size, node)[0])
+        for _ in range(graph.mdp.time_limit):
+            if following[number] == number:
+                following[number] = numbered(np.asarray(idle.T @ rows[number]))
+            number = following[number]
     table = sparse.csr_array(np.array(rows).reshape(-1, graph.size))
     return _Distributions(first=first, following=np.array(following, dtype=np.int64), distribution=table)
 
