@@ -194,27 +194,32 @@ class ValueFamily(Deviation):
 
     def fit(self, graph: StateGraph, penalty: "Penalty") -> Comparer:
         """The comparison of values by the penalty's summary, norm, scale, expectation and rollout."""
-        rules = self._rules(penalty)
 
         def compare(comparisons: Comparisons) -> Floats:
-            sums, count = Sums(rules, comparisons), 0
-            for rows, here, there, first, weights in self._judged(graph, penalty, comparisons.to_go):
-                sums.add(rows, here, there, weights)
-                count = first + len(weights)
+            sums, count = self._sums(graph, penalty, comparisons)
             mean = self.weights(graph, penalty) is None and penalty.scale != "sum"
             return sums.deviations() * (_per_value(penalty.norm, count) if mean else 1.0) * _factor(penalty)
 
         return compare
 
+    def _sums(self, graph: StateGraph, penalty: "Penalty", comparisons: Comparisons) -> tuple[Sums, int]:
+        """The sums over all values, and how many values there are."""
+        sums, count = Sums(self._rules(penalty), comparisons), 0
+        for rows, here, there, first, weights in self._judged(graph, penalty, comparisons.to_go):
+            sums.add(rows, here, there, weights)
+            count = first + len(weights)
+        return sums, count
+
     def terms(self, graph: StateGraph, penalty: "Penalty", comparisons: Comparisons) -> Floats:
         """[P, K] what each value adds to the deviations under the norm "L1"; with other norms, the largest matter."""
         parts: dict[int, list[Floats]] = {}
+        units = self._sums(graph, penalty, comparisons)[0].units()
         for rows, here, there, _, weights in self._judged(graph, penalty, comparisons.to_go):
-            terms = self._rules(penalty).terms(comparisons.part(rows), here, there) * weights
+            terms = self._rules(penalty).terms(comparisons.part(rows), here, there, units[rows]) * weights
             for row, term in zip(rows.tolist(), terms, strict=True):
                 parts.setdefault(row, []).append(term)
         table = np.array([np.concatenate(parts[row]) for row in range(len(comparisons))])
-        mean = self.weights(graph, penalty) is None
+        mean = self.weights(graph, penalty) is None and penalty.scale != "sum"
         return table * (1 / table.shape[1] if mean else 1.0) * _factor(penalty)
 
     def _rules(self, penalty: "Penalty") -> Differences:

@@ -67,11 +67,11 @@ class Differences:
             node = np.arange(len(here))
         return Sides(np.ascontiguousarray(here), node, np.ascontiguousarray(there), case, comparisons.memory)
 
-    def terms(self, comparisons: Comparisons, here: Floats, there: Floats) -> Floats:
-        """[P, B] what each value adds to the deviations, before weights and norm."""
+    def terms(self, comparisons: Comparisons, here: Floats, there: Floats, unit: Floats) -> Floats:
+        """[P, B] what each value adds to the deviations, before weights and norm; `unit` [P, G] divides."""
         sides = self.sides(comparisons, here, there)
         each = _terms(*sides, CODES.index(self.code), VALUE_SCALES.index(self.scale))
-        mean: Floats = np.einsum("pgk,pg->pk", each, self.shares(comparisons.reference)[comparisons.memory])
+        mean: Floats = np.einsum("pgk,pg->pk", each, self.shares(comparisons.reference)[comparisons.memory] / unit)
         return mean
 
 
@@ -120,12 +120,14 @@ class Sums:
         )
         self.total[rows], self.size[rows] = total, size
 
+    def units(self) -> Floats:
+        """[P, G] what the sums are divided by: under the scale "sum", the total of the baseline's values."""
+        return np.where((self.rules.scale == "sum") & (self.size > ZERO), self.size, 1.0)
+
     def deviations(self) -> Floats:
         """[P]."""
         each = np.sqrt(self.total) if self.rules.norm == "L2" else self.total
-        if self.rules.scale == "sum":
-            each = each / np.where(self.size > ZERO, self.size, 1.0)
-        mean: Floats = (each * self.share).sum(axis=1)
+        mean: Floats = (each / self.units() * self.share).sum(axis=1)
         return mean
 
 
