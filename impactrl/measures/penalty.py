@@ -1,7 +1,7 @@
 """`Penalty`: one row of choices. Fitted to a task it becomes the impact of every transition."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Literal
@@ -17,7 +17,7 @@ from impactrl.measures.families import STATES
 from impactrl.measures.fitting import fit
 from impactrl.measures.impact import Impact
 from impactrl.measures.pairwise import DIVERGENCES, NoDeviation
-from impactrl.measures.registry import baseline_named, deviation_named, name_of
+from impactrl.measures.registry import baseline_named, deviation_named, name_of, require_object
 from impactrl.measures.state_graph import TERMINAL_RULES
 
 __all__ = ["Penalty"]
@@ -123,7 +123,7 @@ class Penalty:
         for name in ("deviation", "baseline"):
             given = getattr(self, name)
             if not isinstance(given, str):
-                _require_object(name, given)
+                require_object(name, given)
                 put(self, name, name_of(given) or given)
         deviation, _ = self.deviation_choice, self.baseline_choice
         options = {
@@ -272,14 +272,6 @@ class Penalty:
         return fit(self, self.deviation_choice, mdp)
 
 
-def _require_object(name: str, given: object) -> None:
-    if isinstance(given, type):
-        raise ImpactError(f"{name} must be a name or an object: {given.__name__}(), not the class {given.__name__}")
-    if (name == "deviation" and not isinstance(given, Deviation)) or not hasattr(given, "fit"):
-        what = "a ValueFamily, PairDeviation or Deviation" if name == "deviation" else "a Baseline"
-        raise ImpactError(f"{name} must be a name or {what}, not {given!r}")
-
-
 def _checked_utilities(utilities: Any) -> Any:
     """A count or a name as it is; tables and functions as tuples, so that a penalty stays hashable and plain."""
     if isinstance(utilities, str) and utilities == STATES:
@@ -328,12 +320,12 @@ def _feature_label(name: str, value: Any) -> str:
 def _checked_allowed(allowed: Any) -> tuple[str, ...] | None:
     if allowed is None:
         return None
-    changes = () if isinstance(allowed, str) else tuple(allowed)
+    if isinstance(allowed, str) or not isinstance(allowed, Iterable):
+        raise ImpactError(f'allowed is a list of changes, as ["v> "], not {allowed!r}')
+    changes = tuple(allowed)
     for change in changes:
         if not (isinstance(change, str) and len(change) == 3 and change[1] == ">"):
             raise ImpactError(f'an allowed change is written "c>c\'", two characters of the board or *, not {change!r}')
-    if isinstance(allowed, str):
-        raise ImpactError(f'allowed is a list of changes, as ["{allowed}"], not {allowed!r}')
     return changes
 
 
