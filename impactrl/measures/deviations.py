@@ -26,7 +26,7 @@ __all__ = ["SCALES", "Comparer", "Deviation", "PairDeviation", "ValueFamily"]
 
 SCALES = (*VALUE_SCALES, "discount", "impact-unit", "gap", "max")
 PAIRS_AT_ONCE = 1 << 22
-SPECIAL = ("utilities", "attainable", "clip", "goals", "features", "allowed", "divergence", "floor")
+SPECIAL = ("horizon", "utilities", "attainable", "clip", "goals", "features", "allowed", "divergence", "floor")
 """Settings that few deviations read; the others refuse them."""
 
 Floats = NDArray[np.float64]
@@ -60,10 +60,12 @@ class Deviation(ABC):
         Raises:
             ImpactError: says which and why.
         """
+        reads = {*self.reads, *(["horizon"] if penalty.rollout == "end" else [])}
         for name in SPECIAL:
-            if name not in self.reads and getattr(penalty, name) != type(penalty).__dataclass_fields__[name].default:
+            if name not in reads and getattr(penalty, name) != type(penalty).__dataclass_fields__[name].default:
                 raise ImpactError(
                     f"{penalty.deviation_name} does not read {name}; leave it out (it was {getattr(penalty, name)!r})"
+                    + ("; it is also the length of the plan of rollout='end'" if name == "horizon" else "")
                 )
         if self.summary is None:
             self._refuse_value_settings(penalty)

@@ -102,7 +102,7 @@ class RelativeReachability(ValueFamily):
     formula: ClassVar[str] = "mean over states x of max(0, R(b; x) - R(s; x)), R = discounted reachability"
     source: ClassVar[str] = "Krakovna et al. 2019, arXiv 1806.01186, section 3"
     summary: ClassVar[str | None] = "decrease"
-    reads: ClassVar[frozenset[str]] = frozenset({"goals"})
+    reads: ClassVar[frozenset[str]] = frozenset({"goals", "horizon"})
 
     def values(self, graph: StateGraph, penalty: "Penalty") -> Floats:
         """The reachability of every goal from every node."""
@@ -252,6 +252,7 @@ class Empowerment(ValueFamily):
     label: ClassVar[str] = "empowerment"
     formula: ClassVar[str] = "|E_n(b) - E_n(s)|, E_n the channel capacity from n actions to the state after them"
     source: ClassVar[str] = "Amodei et al. 2016, arXiv 1606.06565, section 3; Salge et al. 2014, arXiv 1310.1863"
+    reads: ClassVar[frozenset[str]] = frozenset({"horizon"})
 
     def values(self, graph: StateGraph, penalty: "Penalty") -> Floats:
         """n-step empowerment; n is the penalty's horizon."""

@@ -94,6 +94,9 @@ def state_graph(mdp: TabularMDP, terminal: str, policy: "str | tuple[int, ...] |
     node = numbers[mdp.situation]
 
     choice = _choice(mdp, policy)
+    compared = node >= 0
+    if choice is not None and (choice[compared] != choice[kept[node[compared]]]).any():
+        raise ImpactError("a policy must agree in states that differ in bookkeeping only (equal `mdp.situation`)")
     target = node[mdp.next_state[kept]]
     follows = (target >= 0) & ~mdp.terminal[kept, None, None]
     stay = np.arange(len(kept), dtype=np.int32)[:, None, None]
