@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 
 from impactrl.agents.lines import Line, LineT, WeightedTask, endless_task, finite_task
 from impactrl.agents.planner import Planner, expected_columns, fitted
-from impactrl.agents.policy_iteration import ROUNDING
 from impactrl.dynamic_programming import TIE_TOLERANCE
 from impactrl.errors import ImpactError, real_number
 from impactrl.mdp import TabularMDP
-from impactrl.measures.penalty import Impact, Penalty
+from impactrl.measures.impact import Impact
+from impactrl.measures.penalty import Penalty
+from impactrl.policy_iteration import ROUNDING
 
 __all__ = ["Frontier", "frontier", "trace"]
 

@@ -19,18 +19,30 @@ if TYPE_CHECKING:
     from impactrl.agents.q_learning import train as train
     from impactrl.analysis.boards import plot_episode as plot_episode
     from impactrl.analysis.frontiers import plot_frontier as plot_frontier
+    from impactrl.analysis.graphs import plot_state_graph as plot_state_graph
     from impactrl.analysis.plots import plot_learning_curves as plot_learning_curves
     from impactrl.analysis.plots import plot_tradeoff as plot_tradeoff
     from impactrl.analysis.plots import save_figure as save_figure
     from impactrl.analysis.statistics import outcome_table as outcome_table
     from impactrl.analysis.statistics import summarise as summarise
     from impactrl.compile import compile_mdp as compile_mdp
+    from impactrl.condensing import condensation as condensation
+    from impactrl.condensing import points_of_no_return as points_of_no_return
     from impactrl.env import GridEnv as GridEnv
     from impactrl.errors import ImpactError as ImpactError
     from impactrl.explaining import explain as explain
     from impactrl.levels import register_level as register_level
     from impactrl.mdp import TabularMDP as TabularMDP
+    from impactrl.measures.baselines import Baseline as Baseline
+    from impactrl.measures.deviations import Deviation as Deviation
+    from impactrl.measures.deviations import PairDeviation as PairDeviation
+    from impactrl.measures.deviations import ValueFamily as ValueFamily
+    from impactrl.measures.impact import Impact as Impact
     from impactrl.measures.penalty import Penalty as Penalty
+    from impactrl.measures.presets import PRESETS as PRESETS
+    from impactrl.measures.presets import preset as preset
+    from impactrl.measures.registry import register_baseline as register_baseline
+    from impactrl.measures.registry import register_deviation as register_deviation
     from impactrl.runs.files import read_sweep as read_sweep
     from impactrl.runs.specification import Environment as Environment
     from impactrl.runs.store import Store as Store
@@ -44,13 +56,18 @@ if TYPE_CHECKING:
     from impactrl.wrappers import ImpactPenalty as ImpactPenalty
 
 _HOMES = {
+    "Baseline": "measures.baselines",
+    "Deviation": "measures.deviations",
     "Environment": "runs.specification",
     "Frontier": "agents.frontier",
     "GridEnv": "env",
     "GridWorld": "world",
+    "Impact": "measures.impact",
     "ImpactError": "errors",
     "ImpactPenalty": "wrappers",
     "Outcome": "world",
+    "PRESETS": "measures.presets",
+    "PairDeviation": "measures.deviations",
     "Penalty": "measures.penalty",
     "Planner": "agents.planner",
     "QLearning": "agents.q_learning",
@@ -58,8 +75,10 @@ _HOMES = {
     "Sweep": "runs.sweep",
     "TabularMDP": "mdp",
     "TextWorld": "text_world",
+    "ValueFamily": "measures.deviations",
     "World": "world",
     "compile_mdp": "compile",
+    "condensation": "condensing",
     "explain": "explaining",
     "frontier": "agents.frontier",
     "make_level": "text_world",
@@ -67,8 +86,13 @@ _HOMES = {
     "plot_episode": "analysis.boards",
     "plot_frontier": "analysis.frontiers",
     "plot_learning_curves": "analysis.plots",
+    "plot_state_graph": "analysis.graphs",
     "plot_tradeoff": "analysis.plots",
+    "points_of_no_return": "condensing",
+    "preset": "measures.presets",
     "read_sweep": "runs.files",
+    "register_baseline": "measures.registry",
+    "register_deviation": "measures.registry",
     "register_level": "levels",
     "save_figure": "analysis.plots",
     "solve": "agents.planner",

@@ -19,14 +19,15 @@ from random_mdps import RuleWorld, all_policies, arrays_of, dense, level, mdps, 
 import impactrl
 from impactrl.agents.frontier import Frontier, frontier, trace
 from impactrl.agents.planner import Planner, plan
-from impactrl.agents.policy_iteration import STOP, dynamics, optimum, stationary_values
 from impactrl.analysis.frontiers import plot_frontier, step_panel, window_panel, windows_text
 from impactrl.cli import main
 from impactrl.compile import compile_mdp
 from impactrl.dynamic_programming import optimal_values
 from impactrl.errors import ImpactError
 from impactrl.mdp import TabularMDP
-from impactrl.measures.penalty import COLUMNS, Penalty
+from impactrl.measures.impact import COLUMNS
+from impactrl.measures.penalty import Penalty
+from impactrl.policy_iteration import STOP, dynamics, optimum, stationary_values
 from impactrl.world import Outcome
 
 AU = {"deviation": "attainable_utility", "scale": "discount", "utilities": 3}

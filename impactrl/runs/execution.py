@@ -13,7 +13,8 @@ from impactrl.agents.planner import Planner, plan
 from impactrl.agents.q_learning import train
 from impactrl.compile import compile_mdp
 from impactrl.mdp import TabularMDP
-from impactrl.measures.penalty import Impact, Penalty
+from impactrl.measures.impact import Impact
+from impactrl.measures.penalty import Penalty
 from impactrl.runs.specification import Environment, RunSpecification
 
 __all__ = ["RunResult", "execute", "fitted"]

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from impactrl.errors import ImpactError, require_known
-from impactrl.measures.penalty import Penalty, penalty_from_settings
+from impactrl.measures.penalty import Penalty
+from impactrl.measures.presets import penalty_from_settings
 from impactrl.runs.specification import AGENTS, Environment
 from impactrl.runs.sweep import Sweep
 from impactrl.text_world import LEVEL_FILE, make_level

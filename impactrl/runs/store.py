@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from impactrl.errors import ImpactError
-from impactrl.measures.penalty import COLUMNS
+from impactrl.measures.impact import COLUMNS
 from impactrl.runs.execution import RunResult
 from impactrl.runs.specification import RunSpecification
 
