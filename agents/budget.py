@@ -6,10 +6,11 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from impactrl.mdp import TabularMDP
-from impactrl.measures.penalty import Impact
+from impactrl.measures.impact import Contributions, Impact
 
 __all__ = ["BudgetState", "with_budget"]
 
@@ -31,7 +32,8 @@ class BudgetState(NamedTuple):
 def with_budget(impact: Impact, budget: float, units: int) -> Impact:
     """The same task for an agent that is kept from spending more than a budget of impact in one episode.
 
-    The budget is cut into units, and each transition spends its impact (the unit penalty) rounded up to whole units.
+    The budget is cut into units, and each transition spends its impact (the unit penalty), rounded up to whole units;
+    a bonus spends nothing.
     An action is carried out only if every outcome it may have fits in what is left. Otherwise the agent is made to take
     the action whose worst outcome spends least: the no-op where it is one of several, else the first. If even that does
     not fit (a baseline such as "start" charges for standing still), all is spent, and from there on the same rule goes
@@ -71,7 +73,7 @@ def with_budget(impact: Impact, budget: float, units: int) -> Impact:
         known = np.union1d(known, frontier)
 
     x, spent = known // base, known % base
-    place = x[:, None], executed(x, spent)
+    place = x[:, None], executed(x, spent)  # [X', 1] and [X', A]
     start = np.zeros(len(known))
     start[np.searchsorted(known, first * base)] = mdp.start[first]
     limited = replace(
@@ -87,9 +89,15 @@ def with_budget(impact: Impact, budget: float, units: int) -> Impact:
         situation=np.arange(len(known), dtype=np.int32),
         states=tuple(BudgetState(mdp.states[int(i)], int(s)) for i, s in zip(x, spent, strict=True)),
         draw=partial(_draw, mdp.draw),
+        feature_names=(),
     )
     return replace(
-        impact, mdp=limited, state=impact.state[x], memory=impact.memory[x], deviation=impact.deviation[place]
+        impact,
+        mdp=limited,
+        state=impact.state[x],
+        memory=impact.memory[x],
+        deviation=impact.deviation[place],
+        _terms=None if impact._terms is None else partial(_terms, impact._terms, x, place[1]),
     )
 
 
@@ -119,3 +127,9 @@ def _executed(
 
 def _draw(draw: Callable[[Any], NDArray[np.uint8]], limited: BudgetState) -> NDArray[np.uint8]:
     return draw(limited.state)
+
+
+def _terms(
+    terms: Contributions, x: NDArray[np.int64], executed: NDArray[np.int64], index: int, action: int, k: int
+) -> pd.Series:
+    return terms(int(x[index]), int(executed[index, action]), k)

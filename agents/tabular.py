@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from impactrl.dynamic_programming import episode_columns
-from impactrl.measures.penalty import Impact
+from impactrl.measures.impact import Impact
 
 __all__ = [
     "Progress",

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from impactrl.agents.q_learning import QLearning, Training
-from impactrl.measures.penalty import COLUMNS, Impact
+from impactrl.measures.impact import COLUMNS, Impact
 
 
 class Slow(NamedTuple):

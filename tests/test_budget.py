@@ -13,7 +13,8 @@ from impactrl.agents.budget import BudgetState, with_budget
 from impactrl.agents.planner import Planner, plan
 from impactrl.agents.q_learning import QLearning, train
 from impactrl.compile import compile_mdp
-from impactrl.measures.penalty import COLUMNS, Penalty
+from impactrl.measures.impact import COLUMNS
+from impactrl.measures.penalty import Penalty
 from impactrl.world import Outcome
 
 IMPACT = COLUMNS.index("impact")
@@ -208,3 +209,15 @@ def test_a_limited_task_can_be_drawn_and_told_apart():
     assert limited.penalty == impact.penalty
     assert len(set(limited.mdp.states)) == limited.mdp.num_states
     assert {state.spent for state in limited.mdp.states} == {0, 1, 2, 3}
+
+
+def test_what_an_impact_is_made_of_is_that_of_the_action_carried_out():
+    impact = Penalty(discount=1.0).fit(level("Options"))
+    limited = with_budget(impact, 0.25, 5)
+    origin = {state: x for x, state in enumerate(impact.mdp.states)}
+    for x, state in enumerate(limited.mdp.states):
+        for a in range(limited.mdp.num_actions):
+            terms = limited.contributions(x, a)
+            assert terms.sum() == pytest.approx(limited.deviation[x, a, 0])
+            if state.spent == 0 and limited.deviation[x, a, 0] == impact.deviation[origin[state.state], a, 0]:
+                assert terms.equals(impact.contributions(origin[state.state], a))

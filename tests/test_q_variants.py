@@ -14,7 +14,8 @@ from impactrl.agents.q_kernels import ALGORITHMS
 from impactrl.agents.q_learning import QLearning, train
 from impactrl.compile import compile_mdp
 from impactrl.errors import ImpactError
-from impactrl.measures.penalty import COLUMNS, Penalty
+from impactrl.measures.impact import COLUMNS
+from impactrl.measures.penalty import Penalty
 from impactrl.world import Outcome
 
 SMALL = QLearning(episodes=60, learning_rate=0.3, evaluate_every=25)
