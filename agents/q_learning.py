@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from impactrl.agents.budget import with_budget
 from impactrl.agents.q_kernels import ALGORITHMS, learn, learn_variant
 from impactrl.agents.settings import TabularLearner
-from impactrl.agents.tabular import Progress, Schedules, run_all, task_of
+from impactrl.agents.tabular import Progress, Schedules, finish, new_progress, require_seeds, run_all, task_of
 from impactrl.errors import ImpactError, real_number, require_one_of, whole_number
-from impactrl.measures.impact import COLUMNS, Impact
+from impactrl.measures.impact import Impact
 
 __all__ = ["LEARNING_RATE_SCHEDULES", "MEMORIES", "WEIGHT_SCHEDULES", "QLearning", "Training", "train"]
 
@@ -181,8 +181,7 @@ def train(
     Raises:
         ImpactError: weights and seeds of different length.
     """
-    if len(weights) != len(seeds):
-        raise ImpactError(f"one weight and one seed per run: got {len(weights)} weights, {len(seeds)} seeds")
+    require_seeds(weights, seeds)
     if settings.budget is not None:
         impact = with_budget(impact, settings.budget, settings.budget_units)
     row = impact.state if settings.memory == "state" else np.arange(impact.mdp.num_states)
@@ -192,26 +191,32 @@ def train(
     double = settings.algorithm == "double_q"
     plain = settings.algorithm == "q_learning" and settings.trace_decay == 0 and settings.learning_rate_power is None
     q = np.empty((len(seeds), *shape))
-    history, during = np.zeros((2, len(seeds), len(evaluations), len(COLUMNS)))
+    progress = new_progress(len(seeds), evaluations)
     steps = np.zeros(len(seeds), dtype=np.int64)
 
     def run(i: int) -> None:
         rng, weight = np.random.default_rng(seeds[i]), float(weights[i])
-        progress = Progress(history=history[i], during=during[i])
+        own = Progress(history=progress.history[i], during=progress.during[i])
         # Tables of the run's own, no views of q: neighbouring runs would share cache lines between threads.
         tables = np.full((3 if double else 1, *shape), settings.initial_value)
         if plain:
-            steps[i] = learn(rng, task, schedules, weight, settings.discount, tables[0], progress)
+            steps[i] = learn(rng, task, schedules, weight, settings.discount, tables[0], own)
         else:
             tables[0] *= 2 if double else 1
             algorithm = ALGORITHMS.index(settings.algorithm)
             steps[i] = learn_variant(
-                rng, task, schedules, weight, settings.discount, algorithm, settings.trace_decay, tables, progress
+                rng, task, schedules, weight, settings.discount, algorithm, settings.trace_decay, tables, own
             )
         q[i] = tables[0] / (2 if double else 1)
 
     run_all(run, len(seeds), threads)
-    during /= np.diff(evaluations, prepend=0)[:, None]
-    for columns in (history, during):
-        columns[:, :, COLUMNS.index("performance")] += impact.mdp.initial_performance
-    return Training(impact=impact, row=row, q=q, evaluations=evaluations, history=history, during=during, steps=steps)
+    finish(progress, evaluations, impact.mdp.initial_performance)
+    return Training(
+        impact=impact,
+        row=row,
+        q=q,
+        evaluations=evaluations,
+        history=progress.history,
+        during=progress.during,
+        steps=steps,
+    )

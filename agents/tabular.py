@@ -1,6 +1,6 @@
 """What the tabular learners share: the task as arrays, schedules, and the pieces of their compiled loops."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from impactrl.dynamic_programming import episode_columns
-from impactrl.measures.impact import Impact
+from impactrl.errors import ImpactError
+from impactrl.measures.impact import COLUMNS, Impact
 
 __all__ = [
     "Progress",
@@ -18,9 +19,12 @@ __all__ = [
     "chosen",
     "draw",
     "evaluate",
+    "finish",
     "greedy_action",
     "keep_greedy",
+    "new_progress",
     "record",
+    "require_seeds",
     "run_all",
     "task_of",
 ]
@@ -101,6 +105,25 @@ def task_of(impact: Impact, row: NDArray[np.int64]) -> Task:
         row=row,
         time_limit=mdp.time_limit,
     )
+
+
+def require_seeds(weights: Sequence[float], seeds: Sequence[object]) -> None:
+    """Raises unless there is one weight and one seed per run."""
+    if len(weights) != len(seeds):
+        raise ImpactError(f"one weight and one seed per run: got {len(weights)} weights, {len(seeds)} seeds")
+
+
+def new_progress(runs: int, evaluations: NDArray[np.int64]) -> Progress:
+    """Zeros for a batch of R runs: [R, E, 5] each."""
+    shape = (runs, len(evaluations), len(COLUMNS))
+    return Progress(history=np.zeros(shape), during=np.zeros(shape))
+
+
+def finish(progress: Progress, evaluations: NDArray[np.int64], initial_performance: float) -> None:
+    """Makes means of the sums of a batch, and adds the hidden score that episodes begin with."""
+    progress.during[:] /= np.diff(evaluations, prepend=0)[:, None]
+    for columns in progress:
+        columns[:, :, COLUMNS.index("performance")] += initial_performance
 
 
 def run_all(run: Callable[[int], None], count: int, threads: int) -> None:
