@@ -33,6 +33,7 @@ class Measure(NamedTuple):
         factor: on every deviation.
         rollout: discount of inaction rollouts; 0 for none.
         nonterminal_weight: factor on every step that does not end the episode.
+        time_limit_ends: whether the step at which an episode is cut off is charged like one that ends it.
         discount: of utilities.
         powers: [N + 1] discount of each distance, 0 for the last, which stands for no path.
         utilities: [U, N].
@@ -45,6 +46,7 @@ class Measure(NamedTuple):
     factor: float
     rollout: float
     nonterminal_weight: float
+    time_limit_ends: bool
     discount: float
     powers: NDArray[np.float64]
     utilities: NDArray[np.float64]
@@ -372,11 +374,12 @@ def learn_impact(
             charge = 0.0
             if not idle and measure.deviation != NONE:
                 # The step that leaves the graph is charged for the pair before it.
-                judged, reference = there if there >= 0 else here, first
+                leaves = there < 0 or (measure.time_limit_ends and t + 1 == task.time_limit)
+                judged, reference = here if leaves else there, first
                 if measure.baseline == INACTION:
-                    inactive = noop[inactive] if there >= 0 else inactive
+                    inactive = inactive if leaves else noop[inactive]
                     reference = inactive
-                elif measure.baseline == STEPWISE and there >= 0:
+                elif measure.baseline == STEPWISE and not leaves:
                     reference = noop[here]
                 elif measure.baseline == STEPWISE:
                     reference = noop[left] if t > 0 else here

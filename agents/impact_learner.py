@@ -206,6 +206,7 @@ def _measure(graph: StateGraph, penalty: Penalty) -> Measure:
         factor=1 - penalty.discount if penalty.scale == "discount" else 1.0,
         rollout=penalty.rollout_discount if penalty.rollout is True else 0.0,
         nonterminal_weight=penalty.nonterminal_weight,
+        time_limit_ends=penalty.time_limit_ends,
         discount=penalty.discount,
         powers=np.append(penalty.discount ** np.arange(graph.size), 0.0),
         utilities=np.ascontiguousarray(node_utilities(graph, penalty).T) if values else np.empty((0, graph.size)),

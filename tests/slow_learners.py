@@ -245,7 +245,7 @@ def slow_impact_learner(mdp: TabularMDP, impact: Impact, settings: ImpactLearner
         trail, inactive, idle = [node[x]], node[x], bool(pair.terminal[x])
         if node[x] >= 0:
             model.see(node[x])
-        for _ in range(pair.time_limit):
+        for t in range(pair.time_limit):
             u = rng.random()
             a = min(int(u / epsilon * len(actions)), len(actions) - 1) if u < epsilon else best(row[x])
             z, n = int(pair.next_state[x, a, 0]), node[x]
@@ -258,6 +258,7 @@ def slow_impact_learner(mdp: TabularMDP, impact: Impact, settings: ImpactLearner
                 if settings.noop == "learned" and a == pair.noop:
                     model.noop[n] = m
                 model.see(n, a, m)
+            if m >= 0 and not idle and not (penalty.time_limit_ends and t == pair.time_limit - 1):
                 inactive = model.does_nothing(inactive)
                 trail.append(m)
             compared = {

@@ -31,6 +31,8 @@ CASES = {
     "RR start": {"baseline": "start", "summary": "absolute", "scale": "per-value", "terminal": "absorbing"},
     "AU": {**AU, "scale": "discount", "nonterminal_weight": 0.3},
     "AU inaction rollout": {**AU, "baseline": "inaction", "rollout": True, "scale": "sum"},
+    "RR limit": {"time_limit_ends": True, "nonterminal_weight": 0.1, "rollout": True, "rollout_discount": 0.5},
+    "UR inaction limit": {"deviation": "unreachability", "baseline": "inaction", "time_limit_ends": True},
     "AU start": {**AU, "baseline": "start", "summary": "decrease", "scale": "per-value"},
 }
 
@@ -69,7 +71,7 @@ def test_learning_in_a_random_world_is_that_of_the_slow_learner_bit_for_bit(mdp,
         evaluate_every=5,
         noop=data.draw(st.sampled_from(["learned", "exact"])),
     )
-    impact = penalty.fit(mdp)
+    impact = replace(penalty, time_limit_ends=data.draw(st.booleans())).fit(mdp)
     ours = train_impact_learner(mdp, impact, settings, weights=[1.5], seeds=[seed])
     assert_learned(ours, slow_impact_learner(mdp, impact, settings, 1.5, seed))
 
