@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import networkx as nx
 import numpy as np
 import pytest
 from hypothesis import given
@@ -16,7 +17,6 @@ from impactrl.agents.q_learning import QLearning, train
 from impactrl.compile import compile_mdp
 from impactrl.dynamic_programming import optimal_values
 from impactrl.errors import ImpactError
-from impactrl.graph import shortest_distances
 from impactrl.measures.impact import COLUMNS
 from impactrl.measures.penalty import Penalty
 
@@ -108,12 +108,12 @@ edges = st.integers(2, 7).flatmap(
 def test_distances_after_every_new_edge_are_those_of_a_search(drawn):
     size, pairs = drawn
     distance = np.where(np.eye(size, dtype=np.bool_), 0, size).astype(np.int32)
-    successors = np.full((size, len(pairs)), -1, dtype=np.int32)
-    for i, (tail, head) in enumerate(pairs):
+    graph = nx.empty_graph(size, create_using=nx.DiGraph)
+    for tail, head in pairs:
         shorten(distance, tail, head)
-        successors[tail, i] = head
-        searched = shortest_distances(successors)
-        assert (distance == np.where(searched < 0, size, searched)).all()
+        graph.add_edge(tail, head)
+        for x, found in nx.all_pairs_shortest_path_length(graph):
+            assert distance[x].tolist() == [found.get(y, size) for y in range(size)]
 
 
 @given(edges, st.sampled_from([0.0, 0.5, 0.9, 0.99]), st.integers(0, 999))
