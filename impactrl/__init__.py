@@ -13,6 +13,8 @@ import impactrl.envs  # noqa: F401  (registers the levels)
 if TYPE_CHECKING:
     from impactrl.agents.frontier import Frontier as Frontier
     from impactrl.agents.frontier import frontier as frontier
+    from impactrl.agents.impact_learner import ImpactLearner as ImpactLearner
+    from impactrl.agents.impact_learner import train_impact_learner as train_impact_learner
     from impactrl.agents.planner import Planner as Planner
     from impactrl.agents.planner import solve as solve
     from impactrl.agents.q_learning import QLearning as QLearning
@@ -64,6 +66,7 @@ _HOMES = {
     "GridWorld": "world",
     "Impact": "measures.impact",
     "ImpactError": "errors",
+    "ImpactLearner": "agents.impact_learner",
     "ImpactPenalty": "wrappers",
     "Outcome": "world",
     "PRESETS": "measures.presets",
@@ -99,6 +102,7 @@ _HOMES = {
     "summarise": "analysis.statistics",
     "sweep": "runs.sweep",
     "train": "agents.q_learning",
+    "train_impact_learner": "agents.impact_learner",
 }
 
 __all__ = sorted(_HOMES)
