@@ -65,7 +65,7 @@ def main() -> None:
         penalties=PENALTIES,
         weights=tuple(weights),
         seeds=2 if options.quick else 20,
-        agent=AGENT,
+        agents=(AGENT,),
     )
     begin = time.perf_counter()
     runs = sweep(plan, store=out / "results.db", jobs=options.jobs)

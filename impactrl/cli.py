@@ -256,7 +256,7 @@ def train(
     from impactrl.runs.sweep import Sweep, sweep
 
     environment = Environment(_known(env), tuple(_settings(settings).items()))
-    plan = Sweep(environments=(environment,), penalties=(penalty,), seeds=seeds, agent=agent)
+    plan = Sweep(environments=(environment,), penalties=(penalty,), seeds=seeds, agents=(agent,))
     with TemporaryDirectory() as folder:
         runs = sweep(plan, store=store or Path(folder) / STORE_NAME, jobs=jobs)
     _print_outcomes(runs)

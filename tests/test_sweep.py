@@ -35,7 +35,7 @@ PLAN = impactrl.Sweep(
     penalties=(NONE, RR),
     weights=(0.1, 10.0),
     seeds=2,
-    agent=QUICK,
+    agents=(QUICK,),
 )
 NUMBER_OF_RUNS = 2 * (1 + 2) * 2
 
@@ -91,7 +91,7 @@ def test_no_penalty_is_run_once_per_seed_at_weight_0() -> None:
 
 def test_a_planner_runs_once_whatever_the_seeds() -> None:
     plan = impactrl.Sweep(
-        environments=("Options",), penalties=(NONE, RR), weights=(1, 2), seeds=9, agent=impactrl.Planner()
+        environments=("Options",), penalties=(NONE, RR), weights=(1, 2), seeds=9, agents=(impactrl.Planner(),)
     )
     assert [key(run)[1:] for run in plan.runs()] == [
         ("none", 0.0, 0),
@@ -160,7 +160,7 @@ def test_a_row_is_what_the_run_alone_gives(tmp_path: Path) -> None:
 
 def test_a_planner_pushes_the_box_into_the_corner_unless_that_is_penalised(tmp_path: Path) -> None:
     plan = impactrl.Sweep(
-        environments=("Options",), penalties=(NONE, RR), weights=(1.0,), agent=impactrl.Planner(), seeds=1
+        environments=("Options",), penalties=(NONE, RR), weights=(1.0,), agents=(impactrl.Planner(),), seeds=1
     )
     table = impactrl.sweep(plan, store=tmp_path / "results.db", jobs=1).set_index("deviation")
     assert table.loc["none", ["reward", "performance", "side_effect", "completed"]].tolist() == [1, -1, 1, 1]
@@ -309,7 +309,7 @@ def test_runs_that_are_queued_when_a_sweep_stops_are_not_started(
 
 
 def test_a_penalty_that_does_not_fit_is_named_with_its_environment(tmp_path: Path) -> None:
-    plan = impactrl.Sweep(environments=("Options", "FrozenLake-v1"), penalties=(NONE, RR), seeds=1, agent=QUICK)
+    plan = impactrl.Sweep(environments=("Options", "FrozenLake-v1"), penalties=(NONE, RR), seeds=1, agents=(QUICK,))
     with pytest.raises(impactrl.ImpactError) as caught:
         impactrl.sweep(plan, store=tmp_path / "results.db", jobs=1)
     message = str(caught.value)
@@ -378,7 +378,7 @@ def test_at_least_one_job_is_needed(tmp_path: Path) -> None:
 def test_the_bar_is_shown_on_a_terminal_or_when_asked_for(progress: bool | None, shown: bool, tmp_path: Path) -> None:
     code = (
         "import impactrl\n"
-        "plan = impactrl.Sweep(environments=('Options',), penalties=(impactrl.Penalty(),), agent=impactrl.Planner())\n"
+        "plan = impactrl.Sweep(environments=('Options',), penalties=(impactrl.Penalty(),), agents=(impactrl.Planner(),))\n"
         f"impactrl.sweep(plan, store='results.db', progress={progress})\n"
     )
     quiet = ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")

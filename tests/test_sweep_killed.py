@@ -29,7 +29,7 @@ plan = impactrl.Sweep(
     penalties=(impactrl.Penalty(deviation="none"), impactrl.Penalty()),
     weights=(0.5, 5.0),
     seeds=400,
-    agent=impactrl.QLearning(episodes=200, evaluate_every=50),
+    agents=(impactrl.QLearning(episodes=200, evaluate_every=50),),
 )
 log = open("executed.log", "w")
 execute = sweeps.execute
