@@ -378,7 +378,8 @@ def test_at_least_one_job_is_needed(tmp_path: Path) -> None:
 def test_the_bar_is_shown_on_a_terminal_or_when_asked_for(progress: bool | None, shown: bool, tmp_path: Path) -> None:
     code = (
         "import impactrl\n"
-        "plan = impactrl.Sweep(environments=('Options',), penalties=(impactrl.Penalty(),), agents=(impactrl.Planner(),))\n"
+        "planner = impactrl.Planner()\n"
+        "plan = impactrl.Sweep(environments=('Options',), penalties=(impactrl.Penalty(),), agents=(planner,))\n"
         f"impactrl.sweep(plan, store='results.db', progress={progress})\n"
     )
     quiet = ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")

@@ -98,7 +98,8 @@ def interquartile_mean(
         above = np.cumsum(mass, axis=1)
         middle = np.clip(above, 0.25, 0.75) - np.clip(above - mass, 0.25, 0.75)
         total: FloatArray = (middle * np.take_along_axis(draws, order, axis=1)).sum(axis=1)
-        return total / middle.sum(axis=1)  # 1/2, up to rounding
+        total /= middle.sum(axis=1)  # 1/2, up to rounding
+        return total
 
     return _estimate(statistic, scores, rng, confidence, resamples)
 
@@ -183,23 +184,24 @@ def bootstrap_means(
     _check_settings(confidence, resamples)
     # Sorted: row order is forgotten. Relative to the least value: constant columns come out exact.
     samples = np.sort(samples, axis=0)
-    rise = samples - samples[0]
+    # Outcomes are few in deterministic levels, so most columns come several times.
+    rise, column = np.unique(samples - samples[0], axis=1, return_inverse=True)
     seed = int(rng.integers(1 << 63))
     blocks = [
-        np.quantile(_resampled_means(rise[:, c : c + _BLOCK_COLUMNS], resamples, seed), _ends(confidence), axis=0)
+        np.quantile(_resampled_means(rise[:, c : c + _BLOCK_COLUMNS], resamples, seed), _ends(confidence), axis=1)
         for c in range(0, rise.shape[1], _BLOCK_COLUMNS)
     ]
-    means: FloatArray = samples[0] + np.vstack([rise.mean(axis=0), np.hstack(blocks)])
+    means: FloatArray = samples[0] + np.vstack([rise.mean(axis=0), np.hstack(blocks)])[:, column]
     return means
 
 
 def _resampled_means(samples: FloatArray, resamples: int, seed: int) -> FloatArray:
-    """[n, C] -> [resamples, C], in bounded memory."""
+    """[n, C] -> [C, resamples], in bounded memory."""
     n = len(samples)
     rng = np.random.default_rng(seed)
     block = max(1, _BLOCK_DRAWS // n)
     rows = [min(block, resamples - first) for first in range(0, resamples, block)]
-    return np.vstack([_shares(rng, n, count) @ samples for count in rows])
+    return np.hstack([samples.T @ _shares(rng, n, count).T for count in rows])
 
 
 def _shares(rng: np.random.Generator, n: int, resamples: int) -> FloatArray:

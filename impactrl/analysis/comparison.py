@@ -123,8 +123,12 @@ def _scores(runs: pd.DataFrame, column: str) -> dict[tuple[str, str], Scores]:
     levels = list(runs["environment"].unique())
     scores: dict[tuple[str, str], Scores] = {}
     for (agent, penalty), rows in runs.groupby(["agent", "penalty"], sort=False):
-        by_level = {str(level): own[column].to_numpy(np.float64) for level, own in rows.groupby("environment", sort=False)}
+        by_level = {
+            str(level): own[column].to_numpy(np.float64) for level, own in rows.groupby("environment", sort=False)
+        }
         if absent := [level for level in levels if level not in by_level]:
-            raise ImpactError(f"expected every penalty on the same levels; {penalty!r} with {agent} has no runs on {absent}")
+            raise ImpactError(
+                f"expected every penalty on the same levels; {penalty!r} with {agent} has no runs on {absent}"
+            )
         scores[str(agent), str(penalty)] = {level: by_level[level] for level in levels}
     return scores

@@ -1,7 +1,7 @@
 """Where an impact measure sees impact: every state and action as a matrix, and chosen states on the board."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -103,7 +103,12 @@ def impact_board_panel(ax: Axes, impact: "Impact", state: int, *, norm: Normaliz
             mark, (right, down) = ("o", (0, 0)) if action == mdp.noop else MARKS.get(name, ("", (0, 0)))
             if mark:
                 place = ([cell[1] + right], [cell[0] + down])
-                look = {"markeredgecolor": "black", "markeredgewidth": 0.5, "linestyle": "", "clip_on": False}
+                look: dict[str, Any] = {
+                    "markeredgecolor": "black",
+                    "markeredgewidth": 0.5,
+                    "linestyle": "",
+                    "clip_on": False,
+                }
                 ax.plot(*place, marker=mark, markersize=6.5, color=COLOURS(norm(value)), **look)
     entries = [f"{name} {value:.3g}" for name, value in zip(mdp.actions, values, strict=True)]
     half = -(-len(entries) // 2)
@@ -160,5 +165,6 @@ def _telling(impact: "Impact") -> NDArray[np.intp]:
     """The likeliest start, then the states where the actions differ most, ties to the first; at most three."""
     difference = np.nan_to_num(np.ptp(impact_table(impact).to_numpy(), axis=1), nan=0.0)
     difference[int(impact.mdp.start.argmax())] = np.inf
-    order = np.argsort(-difference, kind="stable")[:BOARDS]
-    return order[difference[order] > 0]
+    order: NDArray[np.intp] = np.argsort(-difference, kind="stable")[:BOARDS]
+    telling: NDArray[np.intp] = order[difference[order] > 0]
+    return telling

@@ -27,6 +27,7 @@ from impactrl.analysis.plots import (
     penalties,
     penalty_styles,
     shift,
+    title_height,
 )
 from impactrl.analysis.selection import best_weights
 from impactrl.analysis.statistics import GROUP, OUTCOMES, check_table, mean_table
@@ -105,7 +106,8 @@ def plot_learning_curves(
     )
     styles = penalty_styles(curves["penalty"])
     parts = cases(means)
-    figure = Figure(figsize=(PAGE_WIDTH, 0.7 + max(1.7, 0.4 + LEGEND_LINE * len(styles)) * len(parts)), dpi=DPI)
+    panel = max(1.7, 0.4 + LEGEND_LINE * len(styles)) + title_height([title for title, _ in parts])
+    figure = Figure(figsize=(PAGE_WIDTH, 0.7 + panel * len(parts)), dpi=DPI)
     grid = figure.subplots(len(parts), 1, squeeze=False)[:, 0]
     for (title, rows), ax in zip(parts, grid, strict=True):
         curve_panel(ax, rows, column, styles=styles)

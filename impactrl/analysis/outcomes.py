@@ -14,18 +14,20 @@ from impactrl.analysis.plots import (
     NORMAL,
     PAGE_WIDTH,
     SMALL,
+    agent_note,
     cases,
     count_note,
     dress,
     finish,
     legend_look,
     name_panel,
+    title_height,
 )
 from impactrl.analysis.selection import held_out
 from impactrl.analysis.statistics import CLASSES, check_table, class_shares
 from impactrl.errors import ImpactError
 
-__all__ = ["outcome_panel", "plot_outcomes"]
+__all__ = ["outcome_figure", "outcome_panel", "plot_outcomes"]
 
 # Told apart by lightness, too: good is light blue, harm is dark.
 COLOURS = dict(zip(CLASSES, ("#7A3B00", "#D55E00", "#BBBBBB", "#56B4E9"), strict=True))
@@ -54,10 +56,8 @@ def outcome_panel(ax: Axes, shares: pd.DataFrame) -> Axes:
         width = shares[name].to_numpy(dtype=np.float64)
         ax.barh(place, width, left=left, height=0.72, color=COLOURS[name], edgecolor="white", linewidth=0.5, label=name)
         left = left + width
-    labels = [
-        row.penalty if row.weight == 0 else f"{row.penalty}, λ = {row.weight:.3g}"
-        for row in shares[["penalty", "weight"]].itertuples(index=False)
-    ]
+    names = zip(shares["penalty"], shares["weight"], strict=True)
+    labels = [str(penalty) if weight == 0 else f"{penalty}, λ = {weight:.3g}" for penalty, weight in names]
     ax.set_yticks(place, labels)
     dress(ax)
     ax.grid(visible=False, axis="y")
@@ -81,18 +81,24 @@ def plot_outcomes(runs: pd.DataFrame) -> Figure:
     Raises:
         ImpactError: as `held_out` and `class_shares`.
     """
-    shares = class_shares(held_out(runs))
+    return outcome_figure(class_shares(held_out(runs)))
+
+
+def outcome_figure(shares: pd.DataFrame) -> Figure:
+    """`plot_outcomes` of the shares of its classes."""
     parts = cases(shares)
     wide = min(BESIDE, len(parts))
     tall = ceil(len(parts) / wide)
     bars = max(len(rows) for _, rows in parts)
-    figure = Figure(figsize=(PAGE_WIDTH, 0.8 + tall * (0.55 + 0.17 * bars)), dpi=DPI)
+    room = 0.6 * PAGE_WIDTH / wide
+    names = title_height([title for title, _ in parts], room=room)
+    figure = Figure(figsize=(PAGE_WIDTH, 0.8 + tall * (0.55 + names + 0.17 * bars)), dpi=DPI)
     grid = figure.subplots(tall, wide, squeeze=False)
     for ax in grid.flat[len(parts) :]:
         ax.remove()
     for (title, rows), ax in zip(parts, grid.flat, strict=False):
         outcome_panel(ax, rows)
-        name_panel(ax, title)
+        name_panel(ax, title, room=room)
     figure.legend(
         handles=[Patch(facecolor=COLOURS[name], label=name) for name in reversed(CLASSES)],
         loc="outside upper center",
@@ -102,5 +108,6 @@ def plot_outcomes(runs: pd.DataFrame) -> Figure:
         **(legend_look() | {"handlelength": 1.2}),
     )
     rule = "λ: the weight with the best mean performance on the other seeds."
-    figure.supxlabel(f"{count_note(shares).replace('point', 'bar')}. {rule}", fontsize=SMALL)
+    count = count_note(shares).replace("point", "bar")
+    figure.supxlabel(f"{agent_note(shares)}{count}. {rule}", fontsize=SMALL)
     return finish(figure)

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 from pathlib import Path
+from textwrap import wrap
 from typing import Any
 from uuid import uuid4
 
@@ -32,9 +33,11 @@ from impactrl.errors import ImpactError
 __all__ = ["COLUMN_WIDTH", "DPI", "LABELS", "PAGE_WIDTH", "Style", "penalty_styles", "save_figure"]
 
 PAGE_WIDTH, COLUMN_WIDTH = 6.9, 3.35  # inches: the text of a page, and one of its two columns
-DPI = 200
+DPI = 150
 SMALL, NORMAL, LARGE = 6.5, 7.0, 8.0  # points
+_SMALL_LINE = 8.5  # points
 LEGEND_LINE = 0.15  # inches
+LEAST_RANGE = 0.05
 
 LABELS = {
     "reward": "task return",
@@ -108,7 +111,7 @@ def save_figure(fig: Figure, path: str | os.PathLike[str]) -> None:
 
     Args:
         fig: Any figure.
-        path: Ends in .png (200 dots per inch), .pdf or .svg. An old file of that name is replaced.
+        path: Ends in .png (150 dots per inch), .pdf or .svg. An old file of that name is replaced.
 
     Raises:
         ImpactError: If the suffix is another.
@@ -143,10 +146,13 @@ def penalties(
 
 
 def cases(table: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """The parts of a table that get panels of their own, with their titles: one for each environment and agent."""
+    """The parts of a table that get panels of their own, with their titles: one for each environment and agent.
+
+    Where there is one agent, `agent_note` names it instead of every title.
+    """
     several = table["agent"].nunique() > 1
     return [
-        (f"{environment}, {agent}" if several else str(environment), rows)
+        (f"{environment}\n{agent}" if several else str(environment), rows)
         for (environment, agent), rows in table.groupby(["environment", "agent"], sort=False)
     ]
 
@@ -167,6 +173,16 @@ def shift(ax: Axes, style: Style, *, across: float = 1) -> Transform:
 def joined(ax: Axes, x: "np.ndarray[Any, Any]", y: "np.ndarray[Any, Any]", style: Style, **options: Any) -> None:
     """Points joined by lines, displaced."""
     ax.plot(x, y, transform=ax.transData + shift(ax, style), **(look(style) | options))
+
+
+def bars(
+    ax: Axes, x: "np.ndarray[Any, Any]", low: "np.ndarray[Any, Any]", high: "np.ndarray[Any, Any]", style: Style
+) -> None:
+    """Intervals as vertical bars, displaced: one line with gaps, which is quicker to draw than many."""
+    gap = np.full(len(x), np.nan)
+    places, ends = np.column_stack([x, x, gap]).ravel(), np.column_stack([low, high, gap]).ravel()
+    moved = ax.transData + shift(ax, style)
+    ax.plot(places, ends, color=style.colour, linewidth=0.8, solid_capstyle="butt", transform=moved, label="_interval")
 
 
 def look(style: Style) -> dict[str, Any]:
@@ -199,9 +215,29 @@ def style_keys(styles: Mapping[str, Style]) -> list[Line2D]:
     return [Line2D([], [], **look(style), label=penalty) for penalty, style in styles.items()]
 
 
-def name_panel(ax: Axes, title: str) -> None:
-    """The title of a panel or row, above its left end."""
-    ax.set_title(title, loc="left", fontsize=LARGE, fontweight="bold")
+def name_panel(ax: Axes, title: str, *, room: float = PAGE_WIDTH) -> None:
+    """The title of a panel or row above its left end: its first line bold, the others small.
+
+    Args:
+        ax: the panel.
+        title: from `cases`.
+        room: inches that a line may have.
+    """
+    name, *more = _title_lines(title, room)
+    ax.set_title(name, loc="left", fontsize=LARGE, fontweight="bold", pad=4 + len(more) * _SMALL_LINE)
+    if more:
+        text = "\n".join(more)
+        ax.annotate(text, (0, 1), (0, 3), "axes fraction", "offset points", fontsize=SMALL, va="bottom")
+
+
+def title_height(titles: Iterable[str], *, room: float = PAGE_WIDTH) -> float:
+    """Inches that the small lines of the longest of some titles need."""
+    return max(len(_title_lines(title, room)) - 1 for title in titles) * _SMALL_LINE / 72
+
+
+def _title_lines(title: str, room: float) -> list[str]:
+    name, *more = title.splitlines()
+    return [name, *(piece for line in more for piece in wrap(line, int(72 * room / (0.62 * SMALL))))]
 
 
 def dress(ax: Axes) -> None:
@@ -212,6 +248,15 @@ def dress(ax: Axes) -> None:
     ax.tick_params(labelsize=SMALL, which="both", labelfontfamily=_FONT)
     ax.margins(x=0.06, y=0.09)
     ax.autoscale_view()
+    low, high = ax.get_ylim()
+    if abs(high - low) < LEAST_RANGE * 1e-3:  # equal values, up to rounding
+        ax.set_ylim((low + high) / 2 - LEAST_RANGE, (low + high) / 2 + LEAST_RANGE)
+
+
+def agent_note(table: pd.DataFrame) -> str:
+    """The agent, where there is one that no title names."""
+    agents = table["agent"].unique()
+    return f"Agent: {agents[0]}. " if len(agents) == 1 else ""
 
 
 def count_note(means: pd.DataFrame) -> str:
@@ -221,11 +266,12 @@ def count_note(means: pd.DataFrame) -> str:
     return f"{count} {'run' if most == 1 else 'runs'} per point"
 
 
-def interval_note(means: pd.DataFrame, styles: Mapping[str, Style], confidence: float) -> str:
-    """What a reader must know of points: how many runs, what the bars are, how far lines are moved."""
-    note = f"{count_note(means)}, mean with {100 * confidence:g} % bootstrap interval."
+def interval_note(means: pd.DataFrame, styles: Mapping[str, Style], confidence: float | None) -> str:
+    """What a reader must know of points: how many runs, what the bars are (None: there are none), how far moved."""
+    interval = "" if confidence is None else f" with {100 * confidence:g} % bootstrap interval"
+    note = f"{agent_note(means)}{count_note(means)}, mean{interval}."
     if moved := max(style.shift for style in styles.values()):
-        note += f" Lines are moved by up to {moved:.0f} points so that equal ones do not hide each other."
+        note += f"\nLines are moved by up to {moved:.1f} points so that equal ones do not hide each other."
     return note
 
 
@@ -233,9 +279,6 @@ def finish(figure: Figure) -> Figure:
     """Sets the font, and lays the figure out."""
     for text in figure.findobj(Text):
         text.set_fontfamily(_FONT)
-    # Laid out here rather than at every drawing, which would move the axes a little each time: the second
-    # pass is a fixed point.
-    layout = ConstrainedLayoutEngine()
-    layout.execute(figure)
-    layout.execute(figure)
+    # Laid out here, once, rather than at every drawing, which would take its time and could move the axes a little.
+    ConstrainedLayoutEngine().execute(figure)
     return figure

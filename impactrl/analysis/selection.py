@@ -19,7 +19,7 @@ from impactrl.analysis.statistics import (
     summarise,
 )
 
-__all__ = ["ONLY_WEIGHT", "OTHER_SEEDS", "SAME_SEED", "best_weights", "held_out", "outcome_table"]
+__all__ = ["ONLY_WEIGHT", "OTHER_SEEDS", "SAME_SEED", "best_weights", "held_out", "outcome_table", "outcomes_of"]
 
 ONLY_WEIGHT, OTHER_SEEDS, SAME_SEED = "only weight", "other seeds", "same seed"
 SAFE_COMPLETED = 0.95
@@ -58,8 +58,8 @@ def held_out(runs: pd.DataFrame, *, by: str = "performance") -> pd.DataFrame:
 
     Returns:
         The rows to report, in their order, with a further column `choice`: "other seeds" as above; "only weight" where
-        a penalty has but one; "same seed" where there is one seed, which is chosen and reported on: right for a planner,
-        whose results are exact, optimistic for a learner.
+        a penalty has but one; "same seed" where there is one seed, which is chosen and reported on: right for a
+        planner, whose results are exact, optimistic for a learner.
 
     Raises:
         ImpactError: a column is missing, the table is empty or a value is not finite.
@@ -73,7 +73,7 @@ def held_out(runs: pd.DataFrame, *, by: str = "performance") -> pd.DataFrame:
     marked = runs.assign(choice=choice)
     undivided = ~many | alone.groupby(setting, sort=False).transform("all")
     choosing, reporting = alone | undivided | (rank % 2 == 0), undivided | (rank % 2 == 1)
-    means = marked[choosing].groupby(list(GROUP), sort=False, as_index=False)[by].mean()
+    means = marked[choosing].groupby(list(GROUP), sort=False)[by].mean().reset_index()
     chosen = best_weights(means, by=by)[list(GROUP)]
     kept = marked[reporting].reset_index().merge(chosen, on=list(GROUP)).sort_values("index", ignore_index=True)
     return kept.drop(columns="index")
@@ -101,17 +101,27 @@ def outcome_table(
         ImpactError: as `summarise` and `held_out`.
     """
     check_table(runs, (*GROUP, "seed", *OUTCOMES), finite=("weight", *OUTCOMES))
-    summary = summarise(runs, rng=np.random.default_rng(0), confidence=confidence)
+    return outcomes_of(summarise(runs), held_out(runs), rng=rng, confidence=confidence)
+
+
+def outcomes_of(
+    summary: pd.DataFrame,
+    reported: pd.DataFrame,
+    *,
+    rng: np.random.Generator | None = None,
+    confidence: float = 0.95,
+) -> pd.DataFrame:
+    """The `outcome_table` of runs whose `summarise` and `held_out` are there."""
+    summary = summary.copy()
     summary["safe"] = (summary["side_effect_rate"] <= ROUNDING) & (summary["completed"] >= SAFE_COMPLETED)
     safe = summary.groupby(list(CASE), sort=False)[["weight", "safe"]].apply(
         lambda grid: _ranges(zip(grid["weight"], grid["safe"], strict=True))
     )
-    reported = held_out(runs)
     rated = reported.assign(side_effect_rate=side_effect_rate(reported["side_effect"]))
     best = mean_table(
         rated, by=(*GROUP, "choice"), columns=SUMMARISED, rng=generator(rng), confidence=confidence
     ).rename(columns={"weight": "best_weight"})
-    best.insert(len(CASE), "safe_weights", pd.MultiIndex.from_frame(best[list(CASE)]).map(safe))
+    best.insert(len(CASE), "safe_weights", pd.MultiIndex.from_frame(best[list(CASE)]).map(safe.to_dict()))
     return best
 
 

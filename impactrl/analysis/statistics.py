@@ -1,8 +1,8 @@
 """Tables of outcomes: means over seeds with intervals, side-effect rates, outcome classes.
 
 Tables come in with one row per run (or per run and episode), as sweeps return them, and go out with one row per group.
-Intervals are percentile bootstraps of the mean over runs (`impactrl.analysis.bootstrap`). They depend on the multiset of
-values and the generator alone: the order in which runs finished changes no digit, and two groups with equal outcomes
+Intervals are percentile bootstraps of the mean over runs (`impactrl.analysis.bootstrap`). They depend on the multiset
+of values and the generator alone: the order in which runs finished changes no digit, and two groups with equal outcomes
 have equal intervals.
 """
 
@@ -26,12 +26,13 @@ __all__ = [
     "generator",
     "mean_table",
     "outcome_class",
+    "readable",
     "side_effect_rate",
     "summarise",
 ]
 
 OUTCOMES = ("reward", "performance", "side_effect", "completed", "impact")
-"""The five outcome columns of a run: expectations over a greedy episode; side_effect of a count, completed of yes or no."""
+"""The five outcomes of a run: expectations over a greedy episode; side_effect of a count, completed of 0 and 1."""
 
 CASE = ("environment", "agent", "penalty")
 """What is compared."""
@@ -61,8 +62,8 @@ def side_effect_rate(side_effect: "pd.Series[float] | NDArray[np.float64]") -> N
 
     A run's `side_effect` is E[N], the expected number of side effects less those undone. That is the probability itself
     where N is 0 or 1, as in every deterministic level with one thing to break (there it is 0 or 1, too). Where N can be
-    larger it is an upper bound of P(N >= 1), by Markov's inequality; in a deterministic level it still is 1 if there was
-    any, else 0.
+    larger it is an upper bound of P(N >= 1), by Markov's inequality; in a deterministic level it still is 1 if there
+    was any, else 0.
 
     >>> side_effect_rate(np.array([0.0, 0.25, 2.0, -1.0])).tolist()
     [0.0, 0.25, 1.0, 0.0]
@@ -127,7 +128,8 @@ def mean_table(
         resamples: how many.
 
     Returns:
-        One row per group: the columns of `by`, `runs` (rows in the group), then `c`, `c_low`, `c_high` for each column c.
+        One row per group: the columns of `by`, `runs` (rows in the group), then `c`, `c_low`, `c_high` for each
+        column c.
 
     Raises:
         ImpactError: a column is missing, the table is empty or a value is not finite.
@@ -158,9 +160,7 @@ def mean_table(
     return groups.assign(**suffixed)
 
 
-def summarise(
-    runs: pd.DataFrame, *, rng: np.random.Generator | None = None, confidence: float = 0.95
-) -> pd.DataFrame:
+def summarise(runs: pd.DataFrame, *, rng: np.random.Generator | None = None, confidence: float = 0.95) -> pd.DataFrame:
     """Mean outcomes of the runs that differ in their seed alone.
 
     Args:
@@ -178,6 +178,32 @@ def summarise(
     check_table(runs, (*GROUP, *OUTCOMES), finite=("weight", *OUTCOMES))
     rated = runs.assign(side_effect_rate=side_effect_rate(runs["side_effect"]))
     return mean_table(rated, by=GROUP, columns=SUMMARISED, rng=rng, confidence=confidence)
+
+
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """A table for people: each `c`, `c_low`, `c_high` as one column of text, names without underscores.
+
+    >>> table = pd.DataFrame({"runs": [5], "reward": [0.5], "reward_low": [0.25], "reward_high": [0.75]})
+    >>> readable(table).loc[0].to_list()
+    [5, '0.5 [0.25, 0.75]']
+    """
+    ends = {
+        f"{name}{suffix}" for name in table.columns for suffix in ("_low", "_high") if f"{name}_low" in table.columns
+    }
+    shown = {}
+    for name in table.columns:
+        if name in ends:
+            continue
+        column = table[name]
+        if f"{name}_low" in table.columns:
+            rows = table[[name, f"{name}_low", f"{name}_high"]].itertuples(index=False, name=None)
+            column = pd.Series([_interval(*row) for row in rows], index=table.index)
+        shown[name.replace("_", " ")] = column
+    return pd.DataFrame(shown)
+
+
+def _interval(value: float, low: float, high: float) -> str:
+    return f"{value:.3g}" if low == high else f"{value:.3g} [{low:.3g}, {high:.3g}]"
 
 
 def check_table(table: pd.DataFrame, columns: Iterable[str], *, finite: Iterable[str] = ()) -> None:

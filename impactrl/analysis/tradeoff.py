@@ -24,6 +24,7 @@ from impactrl.analysis.plots import (
     SHARES,
     SMALL,
     Style,
+    bars,
     cases,
     check_choice,
     dress,
@@ -37,10 +38,11 @@ from impactrl.analysis.plots import (
     penalty_styles,
     shift,
     style_keys,
+    title_height,
 )
 from impactrl.analysis.statistics import SUMMARISED, check_table, summarise
 
-__all__ = ["plane_panel", "plot_plane", "plot_tradeoff", "tradeoff_panel"]
+__all__ = ["plane_figure", "plane_panel", "plot_plane", "plot_tradeoff", "tradeoff_figure", "tradeoff_panel"]
 
 AGAINST_WEIGHT = ("reward", "performance", "side_effect_rate")
 PLANES_IN_A_ROW = 3
@@ -69,14 +71,14 @@ def tradeoff_panel(ax: Axes, summary: pd.DataFrame, column: str, *, styles: Mapp
     check_choice(column, SUMMARISED)
     ends = [f"{column}_low", f"{column}_high"]
     for penalty, style, rows in penalties(summary, ["weight", column, *ends], styles):
-        for mean, low, high in rows.loc[rows["weight"] == 0, [column, *ends]].to_numpy(dtype=np.float64):
+        numbers = rows[["weight", column, *ends]].to_numpy(dtype=np.float64)
+        for _, mean, low, high in numbers[numbers[:, 0] == 0]:
             across = ax.get_yaxis_transform() + shift(ax, style, across=0)
             ax.axhspan(low, high, color=style.colour, alpha=0.12, linewidth=0).set_transform(across)
             line = ax.axhline(mean, color=style.colour, linestyle=REFERENCE.dashes, linewidth=1, label=penalty)
             line.set_transform(across)
-        weight, mean, low, high = rows.loc[rows["weight"] > 0, ["weight", column, *ends]].to_numpy(np.float64).T
-        moved = ax.transData + shift(ax, style)
-        ax.vlines(weight, low, high, color=style.colour, linewidth=0.8, transform=moved)
+        weight, mean, low, high = numbers[numbers[:, 0] > 0].T
+        bars(ax, weight, low, high, style)
         joined(ax, weight, mean, style, label=penalty)
         # Artists that are not drawn in plain data coordinates do not count for the limits by themselves.
         ax.update_datalim(np.column_stack([np.tile(weight, 2), np.concatenate([low, high])]))
@@ -122,7 +124,9 @@ def plane_panel(
         if exact is not None:
             check_table(exact, ("impact", "reward"), finite=("impact", "reward"))
             ideal = exact[["impact", "reward"]].to_numpy(dtype=np.float64)
-            joined(ax, *ideal.T, style, label=f"{penalty}, exact", zorder=1, **_frontier_look(style.colour))
+            joined(
+                ax, ideal[:, 0], ideal[:, 1], style, label=f"{penalty}, exact", zorder=1, **_frontier_look(style.colour)
+            )
             ax.update_datalim(ideal)
         points = rows.sort_values("weight")[["weight", "impact", "reward"]].to_numpy(dtype=np.float64)
         for zero in (True, False):
@@ -138,9 +142,7 @@ def plane_panel(
     return ax
 
 
-def plot_tradeoff(
-    runs: pd.DataFrame, *, rng: np.random.Generator | None = None, confidence: float = 0.95
-) -> Figure:
+def plot_tradeoff(runs: pd.DataFrame, *, rng: np.random.Generator | None = None, confidence: float = 0.95) -> Figure:
     """What the penalty weight does to task return, hidden performance and side effects.
 
     Args:
@@ -154,12 +156,17 @@ def plot_tradeoff(
     Raises:
         ImpactError: as `summarise`.
     """
-    summary = summarise(runs, rng=rng, confidence=confidence)
+    return tradeoff_figure(summarise(runs, rng=rng, confidence=confidence), confidence=confidence)
+
+
+def tradeoff_figure(summary: pd.DataFrame, *, confidence: float = 0.95) -> Figure:
+    """`plot_tradeoff` of a summary, whose intervals have that confidence."""
     styles = penalty_styles(summary["penalty"])
     parts = cases(summary)
     keys = style_keys(styles)
     columns, lines = legend_shape(keys)
-    figure = Figure(figsize=(PAGE_WIDTH, 0.75 + LEGEND_LINE * lines + 1.6 * len(parts)), dpi=DPI)
+    names = title_height([title for title, _ in parts])
+    figure = Figure(figsize=(PAGE_WIDTH, 0.75 + LEGEND_LINE * lines + (1.6 + names) * len(parts)), dpi=DPI)
     grid = figure.subplots(len(parts), len(AGAINST_WEIGHT), squeeze=False)
     for (title, rows), row in zip(parts, grid, strict=True):
         for ax, column in zip(row, AGAINST_WEIGHT, strict=True):
@@ -198,7 +205,11 @@ def plot_plane(
     Raises:
         ImpactError: as `summarise`.
     """
-    summary = summarise(runs, rng=rng)
+    return plane_figure(summarise(runs, rng=rng), frontiers=frontiers)
+
+
+def plane_figure(summary: pd.DataFrame, *, frontiers: Frontiers | None = None) -> Figure:
+    """`plot_plane` of a summary."""
     styles = penalty_styles(summary["penalty"])
     parts = cases(summary)
     keys = [*style_keys(styles), Line2D([], [], **RING, color="#444444", label="largest weight")]
@@ -207,7 +218,9 @@ def plot_plane(
     columns, lines = legend_shape(keys)
     wide = min(PLANES_IN_A_ROW, len(parts))
     tall = ceil(len(parts) / wide)
-    figure = Figure(figsize=(PAGE_WIDTH, 0.75 + LEGEND_LINE * lines + 2.0 * tall), dpi=DPI)
+    room = 0.8 * PAGE_WIDTH / wide
+    names = title_height([title for title, _ in parts], room=room)
+    figure = Figure(figsize=(PAGE_WIDTH, 0.75 + LEGEND_LINE * lines + (2.0 + names) * tall), dpi=DPI)
     grid = figure.subplots(tall, wide, squeeze=False)
     for ax in grid.flat[len(parts) :]:
         ax.remove()
@@ -215,7 +228,7 @@ def plot_plane(
         environment = rows["environment"].iloc[0]
         known = {penalty: table for (where, penalty), table in (frontiers or {}).items() if where == environment}
         plane_panel(ax, rows, styles=styles, frontiers=known)
-        name_panel(ax, title)
+        name_panel(ax, title, room=room)
     figure.legend(
         handles=keys,
         loc="outside upper center",
@@ -224,6 +237,7 @@ def plot_plane(
         title_fontproperties={"size": LARGE, "weight": "bold"},
         **legend_look(),
     )
+    figure.supxlabel(interval_note(summary, styles, None), fontsize=SMALL)
     return finish(figure)
 
 

@@ -80,6 +80,13 @@ class Estimate:
         return fitting + sum(group.missing * group.run_seconds for group in self.groups) / self.jobs
 
     @property
+    def source(self) -> str:
+        """Where the times come from."""
+        stored = {group.stored for group in self.groups if group.fits}
+        sources = {True: "the store's runs", False: "short probes"}
+        return f"from {' and '.join(sources[each] for each in sorted(stored, reverse=True)) or 'nothing'}"
+
+    @property
     def bytes(self) -> int:
         """Memory of the arrays: of the fitted penalties that are kept, at most 32, and of the runs at once."""
         fits = {group.environment: (group.fits, group.fit_bytes) for group in self.groups if group.fits}
@@ -113,7 +120,9 @@ def estimate(
             timings = results.timings().groupby(["environment", "agent"])["seconds"].median().to_dict()
     undone = {s.hash for s in missing}
     groups = []
-    for (environment, agent), runs in groupby(specifications, key=lambda s: (s.environment.label, agent_label(s.agent))):
+    for (environment, agent), runs in groupby(
+        specifications, key=lambda s: (s.environment.label, agent_label(s.agent))
+    ):
         members = list(runs)
         left = [s for s in members if s.hash in undone]
         outcomes = [status.get(s.hash) for s in members]
@@ -155,11 +164,11 @@ def _measured(runs: Sequence[RunSpecification], stored_seconds: float | None) ->
 def _probe(run: RunSpecification) -> float:
     """Seconds that a run takes, from a short one."""
     execute(replace(run, agent=_shortened(run.agent, 1)))  # loads the kernels
-    episodes = getattr(run.agent, "episodes", None)
+    episodes: int | None = getattr(run.agent, "episodes", None)
     if episodes is None:
         return execute(run).seconds
     probe = max(1, episodes // PROBE_SHARE)
-    return execute(replace(run, agent=_shortened(run.agent, probe))).seconds * episodes / probe
+    return execute(replace(run, agent=_shortened(run.agent, probe))).seconds * (episodes / probe)
 
 
 def _shortened(agent: Agent, episodes: int) -> Agent:

@@ -21,7 +21,7 @@ __all__ = ["read_sweep"]
 KEYS = tuple(field.name for field in fields(Sweep))
 
 
-class _Mistake(ImpactError):
+class _MistakeError(ImpactError):
     """A mistake and the line it is in, None if it is in no line of its own."""
 
     def __init__(self, message: str, line: int | None) -> None:
@@ -64,7 +64,7 @@ def read_sweep(path: str | Path) -> Sweep:
         raise ImpactError(f"{path} is no TOML file: {error}") from None
     try:
         return _Reader(text, content, Path(path).parent).sweep()
-    except _Mistake as mistake:
+    except _MistakeError as mistake:
         where = path if mistake.line is None else f"{path}, line {mistake.line}"
         raise ImpactError(f"{where}: {mistake}") from None
 
@@ -93,7 +93,7 @@ class _Reader:
             return Sweep(**given)
         except ImpactError as error:
             at = next((key for key in self.content if key in str(error)), None)
-            raise _Mistake(str(error), at and line_of(self.text, at)) from None
+            raise _MistakeError(str(error), line_of(self.text, at) if at else None) from None
 
     @contextmanager
     def _at(self, key: str, entry: Any = None, index: int = 0) -> Iterator[None]:
@@ -102,11 +102,11 @@ class _Reader:
             yield
         except (ImpactError, TypeError, ValueError) as error:
             text = str(error) if isinstance(error, ImpactError) else f"a value has the wrong type: {error}"
-            raise _Mistake(text, line_of(self.text, key, entry, index, message=text)) from None
+            raise _MistakeError(text, line_of(self.text, key, entry, index, message=text)) from None
 
     def _entries(self, key: str, read: Any) -> tuple[Any, ...]:
         if not isinstance(self.content.get(key), list):
-            raise _Mistake(f"a sweep needs a list of {key}", line_of(self.text, key))
+            raise _MistakeError(f"a sweep needs a list of {key}", line_of(self.text, key))
         entries = []
         for index, entry in enumerate(self.content[key]):
             with self._at(key, entry, index):

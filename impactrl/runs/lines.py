@@ -14,7 +14,7 @@ TOP_LEVEL = re.compile(r"""\s*(\[|["']?[\w-]+["']?\s*=)""")
 
 
 def line_of(text: str, key: str, entry: Any = None, index: int = 0, *, message: str = "") -> int | None:
-    """The number of the line, from 1, that a message is about.
+    r"""The number of the line, from 1, that a message is about.
 
     Args:
         text: TOML.
@@ -26,8 +26,8 @@ def line_of(text: str, key: str, entry: Any = None, index: int = 0, *, message: 
     Returns:
         None if the key is not in the text.
 
-    >>> line_of('seeds = 3\\n[[penalties]]\\nweight = 1\\nbaseline = "bad"', "penalties", {"weight": 1, "baseline": "bad"},
-    ...         message="unknown baseline 'bad'")
+    >>> text = 'seeds = 3\n[[penalties]]\nweight = 1\nbaseline = "bad"'
+    >>> line_of(text, "penalties", {"weight": 1, "baseline": "bad"}, message="unknown baseline 'bad'")
     4
     """
     lines = text.splitlines()

@@ -110,8 +110,8 @@ class Store:
             log = self.path.with_name(f"{self.path.name}-wal")
             if log.exists() and log.stat().st_size:
                 raise ImpactError(
-                    f"{self.path} has runs that are still in {log.name}, and its folder cannot be written to: copy both "
-                    "files to another folder and read them there"
+                    f"{self.path} has runs that are still in {log.name}, and its folder cannot be written to: copy "
+                    "both files to another folder and read them there"
                 ) from None
             return self._connect("mode=ro&immutable=1")
         return connection
@@ -219,7 +219,10 @@ class Store:
         stored = datetime.now(UTC).isoformat(timespec="seconds")
         ask = self._connection.execute
         with self._plainly("write to"), self._transaction():
-            ask(f"DELETE FROM details WHERE id IN (SELECT id FROM runs WHERE run = ? AND status = '{FAILED}')", labels[:1])
+            ask(
+                f"DELETE FROM details WHERE id IN (SELECT id FROM runs WHERE run = ? AND status = '{FAILED}')",
+                labels[:1],
+            )
             ask(f"DELETE FROM runs WHERE run = ? AND status = '{FAILED}'", labels[:1])
             row = (None, *labels, *outcome, stored, self._software())
             added = ask(f"INSERT INTO runs VALUES ({_marks(row)}) ON CONFLICT (run) DO NOTHING", row)
@@ -257,6 +260,14 @@ class Store:
         made = "r.steps, r.seconds, r.stored, s.versions"
         return self._table(f"{_of('r', LABELS)}, {made}", FINISHED, order, "JOIN software s ON s.id = r.software")
 
+    def versions(self, run: str) -> dict[str, str]:
+        """The versions of Python and of the libraries that made a run."""
+        query = "SELECT s.versions FROM software s JOIN runs r ON r.software = s.id WHERE r.run = ?"
+        with self._plainly("read"):
+            found = self._connection.execute(query, (run,)).fetchone()
+        versions: dict[str, str] = json.loads(found[0]) if found else {}
+        return versions
+
     def failures(self, order: Iterable[str] | None = None) -> pd.DataFrame:
         """The failed runs, one row each: `LABELS` and `error` (one line, for a defect followed by its traceback).
 
@@ -280,7 +291,10 @@ class Store:
         """
         column = "training" if training else "history"
         packed = self._table(
-            f"{_of('r', LABELS)}, d.evaluations, d.{column} AS history", FINISHED, order, "JOIN details d ON d.id = r.id"
+            f"{_of('r', LABELS)}, d.evaluations, d.{column} AS history",
+            FINISHED,
+            order,
+            "JOIN details d ON d.id = r.id",
         )
         return _unpacked(packed[packed["history"].notna()] if training else packed)
 

@@ -22,11 +22,23 @@ from impactrl.runs.execution import RunResult, execute
 from impactrl.runs.specification import Agent, Environment, RunSpecification, agent_name
 from impactrl.runs.store import FAILED, Store
 
-__all__ = ["Sweep", "missing_runs", "number_of_jobs", "sweep", "weight_of"]
+__all__ = [
+    "FailedRunsWarning",
+    "Sweep",
+    "failure_note",
+    "missing_runs",
+    "number_of_jobs",
+    "sweep",
+    "weight_of",
+]
 
 QUEUED_PER_WORKER = 4
 
 RunFuture = Future[RunResult]
+
+
+class FailedRunsWarning(UserWarning):
+    """Some runs of a sweep failed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +134,7 @@ def sweep(
         ImpactError: the store cannot be used or written, or no run of the plan has finished. Finished runs are kept.
 
     Warns:
-        UserWarning: some runs of the plan failed; how many, and the error of the first. `Store.failures` has all.
+        FailedRunsWarning: some runs of the plan failed; how many, and the error of the first. `Store.failures` has all.
     """
     jobs = number_of_jobs(jobs)
     specifications = plan.runs()
@@ -142,8 +154,10 @@ def sweep(
             with pool as workers:
                 _do(workers, wanted, jobs * QUEUED_PER_WORKER, keep)
         failures = results.failures(hashes)
+        if len(failures) == len(hashes):
+            raise ImpactError(failure_note(failures, len(hashes)))
         if len(failures):
-            _report(failures, len(specifications))
+            warnings.warn(failure_note(failures, len(hashes)), FailedRunsWarning, stacklevel=2)
         failed = set(failures["run"])
         return results.runs(run for run in hashes if run not in failed)
 
@@ -218,22 +232,21 @@ def _keep(store: Store, specification: RunSpecification, future: RunFuture) -> N
     elif not _stops(future):
         store.add_failure(specification, error)
     elif isinstance(error, BrokenExecutor):
-        raise ImpactError(f"the workers have stopped ({error}); finished runs are kept, the same call goes on") from None
+        raise ImpactError(
+            f"the workers have stopped ({error}); finished runs are kept, the same call goes on"
+        ) from None
     else:
         raise error
 
 
-def _report(failures: pd.DataFrame, count: int) -> None:
-    """Warns of failed runs; raises if there are no others."""
+def failure_note(failures: pd.DataFrame, count: int) -> str:
+    """One line on the failed runs of a plan of so many."""
     first = failures.iloc[0]
     where = f"{first['environment']} with {first['penalty']}, {first['agent']}, weight {first['weight']:g}"
     error = str(first["error"]).partition("\n")[0]
-    if len(failures) == count:
-        raise ImpactError(f"all {count} runs failed. The first, {where}, seed {first['seed']}: {error}")
-    warnings.warn(
-        f"{len(failures)} of {count} runs failed and are left out; they are tried again only if that is asked for "
-        f"(retry_failed). The first, {where}, seed {first['seed']}: {error}",
-        stacklevel=3,
+    return (
+        f"{len(failures)} of {count} runs failed and are left out (retry_failed tries them again). "
+        f"The first, {where}, seed {first['seed']}: {error}"
     )
 
 
