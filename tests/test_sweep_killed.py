@@ -18,6 +18,7 @@ import pytest
 from impactrl.runs.store import Store
 
 KILLS = 20
+ROWS = "SELECT run, id, seconds, history FROM runs JOIN details USING (id)"
 SCRIPT = """
 import sys
 
@@ -89,7 +90,7 @@ def stored(folder: Path) -> dict[str, Row]:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
             return {}
-        return {run: Row(*rest) for run, *rest in connection.execute("SELECT run, rowid, seconds, history FROM runs")}
+        return {run: Row(*rest) for run, *rest in connection.execute(ROWS)}
 
 
 def executed(folder: Path) -> list[str]:

@@ -3,6 +3,7 @@
 import json
 import platform
 import sqlite3
+import time
 import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -27,6 +28,7 @@ __all__ = ["FAILED", "FINISHED", "LABELS", "SCHEMA_VERSION", "Store"]
 SCHEMA_VERSION = 2
 APPLICATION_ID = 0x1A9AC7  # marks the file as ours
 FINISHED, FAILED = "finished", "failed"
+ATTEMPTS, PAUSE = 1000, 0.01  # seconds
 LIBRARIES = ("impactrl", "numpy", "numba", "scipy", "gymnasium")
 
 LABELS = ("run", "environment", "agent", "penalty", "deviation", "baseline", "weight", "seed")
@@ -120,13 +122,24 @@ class Store:
         ask = self._connection.execute
         empty = ask("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
         if empty and ask("PRAGMA user_version").fetchone()[0] == 0:
-            ask("PRAGMA journal_mode = WAL")
+            self._keep_a_log()
             with self._transaction():
                 # Another process may have made it since.
                 if ask("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
                     for statement in SCHEMA.split(";")[:-1]:
                         ask(statement)
         ask("PRAGMA synchronous = NORMAL")
+
+    def _keep_a_log(self) -> None:
+        """Sets the journal mode, which unlike all else does not wait while another process does the same."""
+        for attempt in range(ATTEMPTS):
+            try:
+                self._connection.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or attempt == ATTEMPTS - 1:
+                    raise
+            time.sleep(PAUSE)
 
     def _check(self) -> None:
         ask = self._connection.execute
