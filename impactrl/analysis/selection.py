@@ -65,6 +65,7 @@ def held_out(runs: pd.DataFrame, *, by: str = "performance") -> pd.DataFrame:
         ImpactError: a column is missing, the table is empty or a value is not finite.
     """
     check_table(runs, (*GROUP, "seed", by), finite=("weight", by))
+    runs = runs.reset_index(drop=True)
     setting = [runs["environment"], runs["agent"]]
     rank = runs.groupby(["environment", "agent"], sort=False)["seed"].rank(method="dense")
     many = rank.groupby(setting, sort=False).transform("max") > 1
