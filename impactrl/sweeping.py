@@ -15,6 +15,8 @@ from impactrl.measures.penalty import Penalty
 from impactrl.terminal import known_level, make_folder, print_table, read_settings
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from impactrl.analysis.report import Findings
     from impactrl.runs.estimate import Estimate
 
@@ -48,7 +50,7 @@ def train(
         store: keep the runs in this results store.
         jobs: runs at once; default one per core.
     """
-    from impactrl.analysis.statistics import readable, summarise
+    from impactrl.analysis.statistics import summarise
     from impactrl.runs.specification import Environment
     from impactrl.runs.sweep import Sweep
     from impactrl.runs.sweep import sweep as run_sweep
@@ -57,7 +59,7 @@ def train(
     plan = Sweep(environments=(environment,), penalties=(penalty,), seeds=seeds, agents=(agent,))
     with TemporaryDirectory() as folder:
         runs = run_sweep(plan, store=store or Path(folder) / STORE_NAME, jobs=jobs)
-    print_table(readable(summarise(runs)), "After training: means over runs with 95 % bootstrap intervals")
+    _print_means(summarise(runs), "After training: means over runs with 95 % bootstrap intervals")
 
 
 def sweep(
@@ -77,7 +79,6 @@ def sweep(
         dry_run: only say how many runs there are, how many of them are done, and what the others will take.
         retry_failed: also do the runs again that failed in an earlier call.
     """
-    from impactrl.analysis.statistics import readable
     from impactrl.runs.estimate import estimate
     from impactrl.runs.files import read_sweep
     from impactrl.runs.store import Store
@@ -94,9 +95,7 @@ def sweep(
         run_sweep(plan, store=path, jobs=jobs, retry_failed=retry_failed)
     hashes = [run.hash for run in plan.runs()]
     found = _draw(out, hashes)
-    print_table(
-        readable(found.outcomes), "Outcomes at the best weight of each penalty, on seeds that did not choose it"
-    )
+    _print_means(found.outcomes, "Outcomes at the best weight of each penalty, on seeds that did not choose it")
     with Store(path, read_only=True) as store:
         failures = store.failures(hashes)
     if len(failures):
@@ -139,23 +138,23 @@ def results(
         rows: most rows shown.
     """
     from impactrl.analysis.selection import outcome_table
-    from impactrl.analysis.statistics import readable, summarise
+    from impactrl.analysis.statistics import summarise
     from impactrl.runs.query import in_order, select_runs
     from impactrl.runs.store import Store
 
     whole_number("rows", rows, at_least=1)
     with Store(folder / STORE_NAME, read_only=True) as store:
         everything, failures = in_order(store.runs()), in_order(store.failures())
+    table = select_runs(
+        failures if failed else everything, environment=environment, agent=agent, penalty=penalty, weights=weight
+    )
     if failed:
-        chosen = select_runs(failures, environment=environment, agent=agent, penalty=penalty, weights=weight)
-        shown = chosen[["environment", "agent", "penalty", "weight", "seed", "error"]]
-        shown = shown.assign(error=[error.partition("\n")[0] for error in shown["error"]])
-        title = f"{len(chosen)} failed runs"
+        errors = [error.partition("\n")[0] for error in table["error"]]
+        shown = table[["environment", "agent", "penalty", "weight", "seed"]].assign(error=errors)
+        print_table(shown.head(rows), f"{len(table)} failed runs")
     else:
-        chosen = select_runs(everything, environment=environment, agent=agent, penalty=penalty, weights=weight)
-        shown = readable((outcome_table if best else summarise)(chosen))
-        title = f"{len(chosen)} finished runs: means over runs with 95 % bootstrap intervals"
-    print_table(shown.head(rows), title)
+        shown = (outcome_table if best else summarise)(table)
+        _print_means(shown.head(rows), f"{len(table)} finished runs: means over runs with 95 % bootstrap intervals")
     if len(shown) > rows:
         print(f"{len(shown) - rows} more rows: choose some of them, raise --rows, or see `impactrl export`")
     if len(failures) and not failed:
@@ -204,6 +203,15 @@ def _draw(folder: Path, order: Sequence[str] | None = None, *, pdf: bool = False
         raise ImpactError(f"cannot write figures to {folder}: {error.strerror}") from None
     print(f"wrote {written[0]}, and its {len(written) - 1} figures beside it")
     return found
+
+
+def _print_means(table: "pd.DataFrame", title: str) -> None:
+    """Means with their intervals; an agent that all rows share is named above them."""
+    from impactrl.analysis.statistics import readable
+
+    if table["agent"].nunique() == 1:
+        title, table = f"{title}; agent: {table['agent'].iloc[0]}", table.drop(columns="agent")
+    print_table(readable(table), title)
 
 
 def _print_plan(plan: "Estimate") -> None:

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 __all__ = ["known_level", "make_folder", "print_table", "read_settings", "write"]
 
 
+UNLIMITED = 10_000
+
+
 def known_level(env: str) -> str:
     """The environment, registered first if it is a level file."""
     return make_level(env) if env.endswith(LEVEL_FILE) else env
@@ -49,7 +52,7 @@ def print_table(table: "pd.DataFrame", title: str = "") -> None:
         drawn.add_row(*(f"{v:.4g}" if isinstance(v, float) else str(v) for v in row))
     console = Console()
     # A table that is cut off is of no use in a file or a pipe.
-    (console if console.is_terminal else Console(width=200)).print(drawn)
+    (console if console.is_terminal else Console(width=UNLIMITED)).print(drawn)
 
 
 def write(save: Callable[[Path], None], path: Path) -> None:

@@ -84,12 +84,14 @@ def write_table(table: pd.DataFrame, path: str | Path, *, format: str) -> None: 
     path = Path(path)
     draft = path.with_name(f".{path.name}-{uuid4().hex}")
     try:
-        _WRITERS[format](table, draft)
-        os.replace(draft, path)
+        draft.touch(exist_ok=False)  # so that an impossible path is the system's word, not a library's
+        try:
+            _WRITERS[format](table, draft)
+            os.replace(draft, path)
+        finally:
+            draft.unlink(missing_ok=True)
     except OSError as error:
-        raise ImpactError(f"cannot write {path}: {error.strerror}") from None
-    finally:
-        draft.unlink(missing_ok=True)
+        raise ImpactError(f"cannot write {path}: {error.strerror or error}") from None
 
 
 def _write_csv(table: pd.DataFrame, path: Path) -> None:
