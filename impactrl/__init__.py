@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 import impactrl.envs  # noqa: F401  (registers the levels)
 
 if TYPE_CHECKING:
+    from impactrl.agents.frontier import Frontier as Frontier
+    from impactrl.agents.frontier import frontier as frontier
     from impactrl.agents.planner import Planner as Planner
     from impactrl.agents.planner import solve as solve
     from impactrl.agents.q_learning import QLearning as QLearning
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from impactrl.analysis.bootstrap import probability_of_improvement as probability_of_improvement
     from impactrl.analysis.comparison import aggregate as aggregate
     from impactrl.analysis.comparison import compare as compare
+    from impactrl.analysis.frontiers import plot_frontier as plot_frontier
     from impactrl.analysis.impacts import impact_board_panel as impact_board_panel
     from impactrl.analysis.impacts import impact_matrix_panel as impact_matrix_panel
     from impactrl.analysis.impacts import plot_impact as plot_impact
@@ -60,6 +63,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "Environment": "runs.specification",
+    "Frontier": "agents.frontier",
     "GridEnv": "env",
     "GridWorld": "world",
     "ImpactError": "errors",
@@ -79,6 +83,7 @@ _HOMES = {
     "compile_mdp": "compile",
     "curve_panel": "analysis.learning",
     "explain": "explaining",
+    "frontier": "agents.frontier",
     "held_out": "analysis.selection",
     "impact_board_panel": "analysis.impacts",
     "impact_matrix_panel": "analysis.impacts",
@@ -90,6 +95,7 @@ _HOMES = {
     "path_panel": "analysis.boards",
     "plane_panel": "analysis.tradeoff",
     "plot_episode": "analysis.boards",
+    "plot_frontier": "analysis.frontiers",
     "plot_impact": "analysis.impacts",
     "plot_learning_curves": "analysis.learning",
     "plot_outcomes": "analysis.outcomes",

@@ -118,6 +118,51 @@ def solve(
         _save_episode(mdp, impactrl.explain(env, actions=actions, penalty=penalty, **chosen), png, title=title)
 
 
+def frontier(
+    env: Name,
+    /,
+    penalty: PenaltyFlags = Penalty(),  # noqa: B008
+    plan: Planner = Planner(),  # noqa: B008
+    penalties: Path | None = None,
+    settings: tuple[str, ...] = (),
+    png: Path | None = None,
+) -> None:
+    """Compute every weight at which the best policy changes, what it does in between, and where it is safe.
+
+    Args:
+        env: level, environment id, or path of a level file (.txt).
+        penalty: what the agent pays for its impact; its weight does not matter.
+        plan: of the planner.
+        penalties: compare those of this TOML file (tables [[penalties]], as in a sweep file) instead.
+        settings: of the level, as name=value.
+        png: write a picture of all columns and safe windows to this file.
+    """
+    import pandas as pd
+
+    from impactrl.analysis.frontiers import plot_frontier, windows_text
+    from impactrl.analysis.plots import save_figure
+    from impactrl.runs.files import read_penalties
+
+    if penalties is not None and penalty != Penalty():
+        raise ImpactError("a penalty is either described by flags or read with --penalties, not both")
+    env, chosen = known_level(env), read_settings(settings)
+    mdp = impactrl.compile_mdp(env, **chosen)
+    curves = {
+        each.label: impactrl.frontier(mdp, each, discount=plan.discount, horizon=plan.horizon)
+        for each in ((penalty,) if penalties is None else read_penalties(penalties))
+    }
+    rows = []
+    for label, curve in curves.items():
+        table = curve.intervals[["lower", "upper", *COLUMNS]].rename(columns={"lower": "from weight", "upper": "to"})
+        print_table(table, f"{env}, {label}: the optimum for discount {plan.discount:g}, over {curve.steps} steps")
+        price = "" if curve.price_of_safety is None else f"{curve.price_of_safety:.4g}"
+        rows.append((label, len(curve.weights), windows_text(curve), curve.safe_decades, price))
+    columns = ["penalty", "critical weights", "safe weights", "decades", "return given up"]
+    print_table(pd.DataFrame(rows, columns=columns), "Safe weights: no side effect happens and the task is completed")
+    if png is not None:
+        write(partial(save_figure, plot_frontier(curves, title=f"{env}: the optimum at every weight")), png)
+
+
 def explain(
     env: Name,
     /,
@@ -206,6 +251,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "envs": envs,
     "show": show,
     "solve": solve,
+    "frontier": frontier,
     "explain": explain,
     "render": render,
     "play": play,

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from impactrl.analysis.report import Findings
+    from impactrl.analysis.tradeoff import Frontiers
     from impactrl.runs.estimate import Estimate
+    from impactrl.runs.store import Store
 
 __all__ = ["export", "plot", "results", "sweep", "train"]
 
@@ -104,14 +106,15 @@ def sweep(
         sys.exit(SOME_FAILED)
 
 
-def plot(folder: Positional, /, pdf: bool = False) -> None:
+def plot(folder: Positional, /, pdf: bool = False, exact: bool = False) -> None:
     """Draw the figures of a sweep's folder, and a page with all of them: index.html.
 
     Args:
         folder: as given to `impactrl sweep --out`.
         pdf: write each figure as .pdf, too, for print.
+        exact: draw the exact optimum at every weight behind the runs, in the plane of return and impact.
     """
-    _draw(folder, pdf=pdf)
+    _draw(folder, pdf=pdf, exact=exact)
 
 
 def results(
@@ -186,7 +189,7 @@ def export(
     print(f"wrote {out}: {len(table)} rows")
 
 
-def _draw(folder: Path, order: Sequence[str] | None = None, *, pdf: bool = False) -> "Findings":
+def _draw(folder: Path, order: Sequence[str] | None = None, *, pdf: bool = False, exact: bool = False) -> "Findings":
     """Figures of the given runs of a store; None: of all."""
     from impactrl.analysis.report import findings, write_report
     from impactrl.runs.query import in_order
@@ -195,7 +198,7 @@ def _draw(folder: Path, order: Sequence[str] | None = None, *, pdf: bool = False
     with Store(folder / STORE_NAME, read_only=True) as store:
         failed = set(store.failures(order)["run"])
         runs = in_order(store.runs(None if order is None else [run for run in order if run not in failed]))
-        found = findings(runs, store.curves)
+        found = findings(runs, store.curves, frontiers=_frontiers(store, runs) if exact else None)
         versions = store.versions(runs["run"].iloc[-1])
     try:
         written = write_report(folder, found, pdf=pdf, failed=len(failed), versions=versions)
@@ -203,6 +206,20 @@ def _draw(folder: Path, order: Sequence[str] | None = None, *, pdf: bool = False
         raise ImpactError(f"cannot write figures to {folder}: {error.strerror}") from None
     print(f"wrote {written[0]}, and its {len(written) - 1} figures beside it")
     return found
+
+
+def _frontiers(store: "Store", runs: "pd.DataFrame") -> "Frontiers":
+    """The exact optima of each environment and penalty of some runs, for the discount of the first agent."""
+    from impactrl.agents.frontier import trace
+    from impactrl.agents.planner import Planner
+    from impactrl.runs.execution import fitted
+
+    frontiers = {}
+    for (environment, penalty), rows in runs[runs["penalty"] != "none"].groupby(["environment", "penalty"], sort=False):
+        first = store.specification(rows["run"].iloc[0])
+        plan = first.agent if isinstance(first.agent, Planner) else Planner(discount=first.agent.discount)
+        frontiers[str(environment), str(penalty)] = trace(fitted(first.environment, first.penalty), plan).intervals
+    return frontiers
 
 
 def _print_means(table: "pd.DataFrame", title: str) -> None:

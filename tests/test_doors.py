@@ -29,7 +29,18 @@ def test_commands_of_the_readme_run(tmp_path):
     (tmp_path / "plan.toml").write_text(blocks("README.md", "toml")[0])
     commands = [line[2:].split("#")[0] for block in blocks("README.md", "console") for line in block.splitlines()]
     ours = [shlex.split(c) for c in commands if c.startswith("impactrl ")]
-    assert {c[1] for c in ours} == {"envs", "show", "solve", "explain", "render", "play", "train", "sweep", "plot"}
+    assert {c[1] for c in ours} == {
+        "envs",
+        "show",
+        "solve",
+        "frontier",
+        "explain",
+        "render",
+        "play",
+        "train",
+        "sweep",
+        "plot",
+    }
     for command in ours:
         if command[1] == "play":
             continue  # needs a terminal: see test_playing

@@ -170,6 +170,20 @@ def test_a_sweep_of_planners_has_no_learning_curves(folder: Path, runs: pd.DataF
     assert {drawing.name for drawing in drawings(found)} == {"tradeoff", "outcomes", "plane"}
 
 
+def test_the_exact_optimum_goes_behind_the_runs_when_asked_for(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(folder / "results.db", tmp_path)
+    seen: list[Any] = []
+    monkeypatch.setattr("impactrl.analysis.report.drawings", lambda found: seen.append(found) or [])
+    main(["plot", str(tmp_path)])
+    main(["plot", str(tmp_path), "--exact"])
+    assert seen[0].frontiers == {}
+    assert set(seen[1].frontiers) == {("Options", "RR stepwise"), ("Box goal_reward=7", "RR stepwise")}
+    exact = impactrl.frontier(impactrl.compile_mdp("Options"), impactrl.Penalty(), discount=0.99).intervals
+    pd.testing.assert_frame_equal(seen[1].frontiers["Options", "RR stepwise"], exact)
+
+
 # The commands
 
 

@@ -87,7 +87,7 @@ def test_level_files_lie_beside_the_sweep_file(tmp_path: Path) -> None:
         (("count = 3", "count = 1"), 10, "count of weights must be at least 2, not 1"),
         (("{ geometric = [0.1, 10], count = 3 }", "[1, -1]"), 10, "a weight must be a number of at least 0, not -1.0"),
         (("{ geometric = [0.1, 10], count = 3 }", '["much"]'), 10, "a weight must be a number, not 'much'"),
-        (("{ geometric = [0.1, 10], count = 3 }", "3"), 10, "weights are a list, or { geometric = "),
+        (("{ geometric = [0.1, 10], count = 3 }", "3"), 10, "weights are a list, { geometric = "),
         (("seeds = 2", 'seeds = "two"'), 11, "seeds must be a whole number"),
         (("seeds = 2", "seeds = 0"), 11, "seeds must be at least 1, not 0"),
         (('"none"', '"non"'), 14, "unknown deviation 'non': did you mean 'none'"),
@@ -123,8 +123,8 @@ def test_a_mistake_is_shown_in_its_line(
     ("text", "message"),
     [
         ("seeds = \n", "plan.toml is no TOML file: .*line 1"),
-        ('environments = ["Box"]', "plan.toml: a sweep needs a list of penalties"),
-        ('environments = "Box"\n[[penalties]]', "plan.toml, line 1: a sweep needs a list of environments"),
+        ('environments = ["Box"]', "plan.toml: expected a list of penalties"),
+        ('environments = "Box"\n[[penalties]]', "plan.toml, line 1: expected a list of environments"),
         ("environments = []\n[[penalties]]", "plan.toml, line 1: a sweep needs at least one entry in environments"),
     ],
 )
@@ -194,3 +194,51 @@ def test_an_estimate_of_a_store_knows_what_is_done_and_how_long_it_took(tmp_path
     retried = estimate(SMALL, store=store, retry_failed=True)
     assert [g.missing for g in retried.groups] == [0, 0, 6, 3]
     assert estimate(done, store=store).seconds == estimate(done, store=store).missing == 0
+
+
+# Critical weights
+
+
+def test_critical_weights_are_those_of_the_frontier_and_others_between(tmp_path: Path) -> None:
+    """Box, undiscounted: critical at 2 / (0.8333 - 0.2222) and 43 / 0.2222 (published_results, section 2)."""
+    text = (
+        'environments = ["Box"]\nweights = "critical"\nagents = [{ name = "planner", discount = 1 }]\n'
+        '[[penalties]]\ndeviation = "none"\n[[penalties]]\ndiscount = 1\n'
+    )
+    plan = read_sweep(written(text, tmp_path))
+    weights = [run.penalty.weight for run in plan.runs()]
+    low, high = 36 / 11, 193.5
+    assert weights == pytest.approx([0, low / 2, low, (low * high) ** 0.5, high, 2 * high], rel=1e-8)
+    assert all(weight == float(f"{weight:.9g}") for weight in weights)
+    table = impactrl.sweep(plan, store=tmp_path / "results.db").set_index("weight")
+    assert table.loc[[weights[1], weights[3], weights[5]], "performance"].tolist() == [35, 43, 0]
+
+
+def test_critical_weights_are_those_of_each_environment_penalty_and_discount() -> None:
+    agents = (impactrl.Planner(discount=0.9), impactrl.Planner(discount=0.99), impactrl.QLearning(discount=0.99))
+    penalties = (impactrl.Penalty(), impactrl.Penalty(baseline="inaction"))
+    plan = impactrl.Sweep(
+        environments=("Options", "Box"), penalties=penalties, weights="critical", seeds=1, agents=agents
+    )
+    found: dict[tuple[str, str, float], set[float]] = {}
+    for run in plan.runs():
+        key = run.environment.label, run.penalty.baseline, run.agent.discount
+        found.setdefault(key, set()).add(run.penalty.weight)
+    assert len(found) == 8
+    for (environment, baseline, discount), weights in found.items():
+        mdp = impactrl.compile_mdp(environment)
+        exact = impactrl.frontier(mdp, impactrl.Penalty(baseline=baseline), discount=discount).weights
+        assert len(weights) == 2 * len(exact) + 1
+        assert all(min(abs(weight - w) for w in weights) < 1e-8 * weight for weight in exact)
+
+
+def test_without_critical_weights_a_penalty_has_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("impactrl.runs.critical._exact", lambda *_: ())
+    plan = impactrl.Sweep(environments=("Box",), penalties=(impactrl.Penalty(weight=3),), weights="critical", seeds=1)
+    assert [run.penalty.weight for run in plan.runs()] == [3]
+
+
+def test_a_penalty_that_does_not_fit_has_no_critical_weights() -> None:
+    plan = impactrl.Sweep(environments=("FrozenLake-v1",), penalties=(impactrl.Penalty(),), weights="critical")
+    with pytest.raises(impactrl.ImpactError, match=r"critical weights of RR stepwise in FrozenLake-v1: .*no no-op"):
+        plan.runs()

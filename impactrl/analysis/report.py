@@ -15,7 +15,7 @@ from impactrl.analysis.outcomes import outcome_figure
 from impactrl.analysis.plots import save_figure
 from impactrl.analysis.selection import best_weights, held_out, outcomes_of
 from impactrl.analysis.statistics import GROUP, class_shares, readable, summarise
-from impactrl.analysis.tradeoff import plane_figure, tradeoff_figure
+from impactrl.analysis.tradeoff import Frontiers, plane_figure, tradeoff_figure
 
 __all__ = ["INDEX", "Drawing", "Findings", "drawings", "findings", "index_page", "write_report"]
 
@@ -66,12 +66,14 @@ class Findings:
     Attributes:
         summary: of all runs, see `summarise`.
         reported: the runs at the best weight of each penalty, see `held_out`.
-        curves: the learning curves of `best_runs`; none of them if nothing was learned.
+        curves: the learning curves of all runs at the best weights; none if nothing was learned.
+        frontiers: exact optima by environment and penalty, see `plot_plane`.
     """
 
     summary: pd.DataFrame
     reported: pd.DataFrame
     curves: pd.DataFrame
+    frontiers: Frontiers
 
     @property
     def outcomes(self) -> pd.DataFrame:
@@ -79,12 +81,15 @@ class Findings:
         return outcomes_of(self.summary, self.reported)
 
 
-def findings(runs: pd.DataFrame, curves: Callable[[list[str]], pd.DataFrame]) -> Findings:
+def findings(
+    runs: pd.DataFrame, curves: Callable[[list[str]], pd.DataFrame], *, frontiers: Frontiers | None = None
+) -> Findings:
     """Prepares the figures of a sweep.
 
     Args:
         runs: one row per finished run, as a store returns them.
         curves: the learning curves of runs given by their hashes; only those that are shown are asked for.
+        frontiers: exact optima by environment and penalty, see `plot_plane`.
 
     Raises:
         ImpactError: there are no runs.
@@ -92,7 +97,8 @@ def findings(runs: pd.DataFrame, curves: Callable[[list[str]], pd.DataFrame]) ->
     summary = summarise(runs)
     best = runs.merge(best_weights(summary)[list(GROUP)], on=list(GROUP))
     shown = curves(list(best["run"]))
-    return Findings(summary=summary, reported=held_out(runs), curves=shown[shown["episode"] > 0])
+    learned = shown[shown["episode"] > 0]
+    return Findings(summary=summary, reported=held_out(runs), curves=learned, frontiers=frontiers or {})
 
 
 def drawings(found: Findings) -> list[Drawing]:
@@ -101,7 +107,7 @@ def drawings(found: Findings) -> list[Drawing]:
     plots: list[tuple[str, Callable[[pd.DataFrame], Figure], pd.DataFrame]] = [
         ("tradeoff", tradeoff_figure, found.summary),
         ("outcomes", outcome_figure, class_shares(found.reported)),
-        ("plane", plane_figure, found.summary),
+        ("plane", partial(plane_figure, frontiers=found.frontiers), found.summary),
         ("learning", plot_learning_curves, found.curves),
     ]
     drawn = []

@@ -1,22 +1,22 @@
-"""Sweep files: a plan as TOML."""
+"""Sweep files: a plan, or its penalties alone, as TOML."""
 
 import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from impactrl.errors import ImpactError, require_known, whole_number
-from impactrl.measures.penalty import penalty_from_settings
+from impactrl.measures.penalty import Penalty, penalty_from_settings
 from impactrl.runs.lines import line_of
 from impactrl.runs.specification import AGENTS, Agent, Environment
 from impactrl.runs.sweep import Sweep, weight_of
 from impactrl.text_world import LEVEL_FILE, make_level
 
-__all__ = ["read_sweep"]
+__all__ = ["read_penalties", "read_sweep"]
 
 KEYS = tuple(field.name for field in fields(Sweep))
 
@@ -37,7 +37,7 @@ def read_sweep(path: str | Path) -> Sweep:
     - `environments` and `agents`: each entry is a name, or a table with `name` and settings. An environment's name that
       ends in .txt is a level file, looked for beside the sweep file. Agents are "q_learning", "planner" and so on.
     - `penalties`: tables with the fields of `Penalty`; with `preset`, the fields change that preset.
-    - `weights`: a list, or `{ geometric = [first, last], count = how many }`.
+    - `weights`: a list; `{ geometric = [first, last], count = how many }`; or `"critical"`, see `critical_weights`.
     - `seeds`: how many.
 
     ```toml
@@ -55,15 +55,32 @@ def read_sweep(path: str | Path) -> Sweep:
         ImpactError: no such file, no TOML, an unknown key (names the near ones), or a value that cannot be; names the
             file and the line.
     """
+    with _read(path, "sweep") as reader:
+        return reader.sweep()
+
+
+def read_penalties(path: str | Path) -> tuple[Penalty, ...]:
+    """Reads the `[[penalties]]` of a TOML file; a sweep file will do, whatever else it says.
+
+    Raises:
+        ImpactError: as `read_sweep`.
+    """
+    with _read(path, "penalties") as reader:
+        return reader.penalties()
+
+
+@contextmanager
+def _read(path: str | Path, kind: str) -> Iterator["_Reader"]:
+    """The content of a file; mistakes in it name the file and the line."""
     try:
         text = Path(path).read_text(encoding="utf-8")
         content = tomllib.loads(text)
     except OSError as error:
-        raise ImpactError(f"cannot read the sweep file {path}: {error.strerror}") from None
+        raise ImpactError(f"cannot read the {kind} file {path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ImpactError(f"{path} is no TOML file: {error}") from None
     try:
-        return _Reader(text, content, Path(path).parent).sweep()
+        yield _Reader(text, content, Path(path).parent)
     except _MistakeError as mistake:
         where = path if mistake.line is None else f"{path}, line {mistake.line}"
         raise ImpactError(f"{where}: {mistake}") from None
@@ -75,13 +92,17 @@ class _Reader:
     def __init__(self, text: str, content: Mapping[str, Any], folder: Path) -> None:
         self.text, self.content, self.folder = text, content, folder
 
-    def sweep(self) -> Sweep:
+    def penalties(self) -> tuple[Penalty, ...]:
         for key in self.content:
             with self._at(key):
                 require_known("key", key, KEYS)
+        return self._entries("penalties", penalty_from_settings)
+
+    def sweep(self) -> Sweep:
+        penalties = self.penalties()
         given: dict[str, Any] = {
             "environments": self._entries("environments", self._environment),
-            "penalties": self._entries("penalties", penalty_from_settings),
+            "penalties": penalties,
         }
         if "agents" in self.content:
             given["agents"] = self._entries("agents", _agent)
@@ -106,7 +127,7 @@ class _Reader:
 
     def _entries(self, key: str, read: Any) -> tuple[Any, ...]:
         if not isinstance(self.content.get(key), list):
-            raise _MistakeError(f"a sweep needs a list of {key}", line_of(self.text, key))
+            raise _MistakeError(f"expected a list of {key}", line_of(self.text, key))
         entries = []
         for index, entry in enumerate(self.content[key]):
             with self._at(key, entry, index):
@@ -136,7 +157,9 @@ def _named(what: str, entry: Any) -> tuple[str, dict[str, Any]]:
     return table["name"], {key: value for key, value in table.items() if key != "name"}
 
 
-def _weights(given: Any) -> tuple[float, ...]:
+def _weights(given: Any) -> tuple[float, ...] | Literal["critical"]:
+    if given == "critical":
+        return "critical"
     if isinstance(given, Mapping) and set(given) == {"geometric", "count"}:
         ends, count = given["geometric"], whole_number("count of weights", given["count"], at_least=2)
         if isinstance(ends, list) and len(ends) == 2:
@@ -145,5 +168,7 @@ def _weights(given: Any) -> tuple[float, ...]:
                 return tuple(np.geomspace(first, last, count).tolist())
         raise ImpactError(f"geometric weights go from one number above 0 to a larger one, not {ends!r}")
     if not isinstance(given, list):
-        raise ImpactError(f"weights are a list, or {{ geometric = [first, last], count = ... }}, not {given!r}")
+        raise ImpactError(
+            f'weights are a list, {{ geometric = [first, last], count = ... }}, or "critical", not {given!r}'
+        )
     return tuple(weight_of(weight) for weight in given)

@@ -273,6 +273,19 @@ class Store:
         made = "r.steps, r.seconds, r.stored, s.versions"
         return self._table(f"{_of('r', LABELS)}, {made}", FINISHED, order, "JOIN software s ON s.id = r.software")
 
+    def specification(self, run: str) -> RunSpecification:
+        """The run of that hash.
+
+        Raises:
+            ImpactError: it is not there, or its level is unknown here, or another one of the same name.
+        """
+        query = "SELECT d.specification FROM details d JOIN runs r USING (id) WHERE r.run = ?"
+        with self._plainly("read"):
+            found = self._connection.execute(query, (run,)).fetchone()
+        if found is None:
+            raise ImpactError(f"{self.path} does not have the run {run}")
+        return RunSpecification.from_json(found[0])
+
     def versions(self, run: str) -> dict[str, str]:
         """The versions of Python and of the libraries that made a run."""
         query = "SELECT s.versions FROM software s JOIN runs r ON r.software = s.id WHERE r.run = ?"

@@ -9,6 +9,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 import pandas as pd
 from rich.console import Console
@@ -18,6 +19,7 @@ from impactrl.agents.planner import Planner
 from impactrl.agents.q_learning import QLearning
 from impactrl.errors import ImpactError, real_number, whole_number
 from impactrl.measures.penalty import Penalty
+from impactrl.runs.critical import critical_weights
 from impactrl.runs.execution import RunResult, execute
 from impactrl.runs.specification import Agent, Environment, RunSpecification, agent_name
 from impactrl.runs.store import FAILED, Store
@@ -50,7 +52,7 @@ class Sweep:
     Attributes:
         environments: names, or `Environment`s with settings.
         penalties: their own weights are replaced by `weights`, unless that is empty.
-        weights: the penalty weights.
+        weights: the penalty weights; "critical" for the `critical_weights` of each penalty, environment and agent.
         seeds: how many; they are 0, 1, 2, ...
         agents: who plays.
 
@@ -60,20 +62,23 @@ class Sweep:
 
     environments: tuple[Environment, ...]
     penalties: tuple[Penalty, ...]
-    weights: tuple[float, ...] = ()
+    weights: tuple[float, ...] | Literal["critical"] = ()
     seeds: int = 10
     agents: tuple[Agent, ...] = (QLearning(),)
 
     def __post_init__(self) -> None:
         for name in ("environments", "penalties", "weights", "agents"):
             entries = getattr(self, name)
+            if name == "weights" and entries == "critical":
+                continue
             if isinstance(entries, str) or not isinstance(entries, Iterable):
                 raise ImpactError(f"{name} of a sweep must be a list, not {entries!r}")
         environments = tuple(Environment(e) if isinstance(e, str) else e for e in self.environments)
         object.__setattr__(self, "environments", environments)
         object.__setattr__(self, "penalties", tuple(self.penalties))
         object.__setattr__(self, "agents", tuple(self.agents))
-        object.__setattr__(self, "weights", tuple(weight_of(w) for w in self.weights))
+        if self.weights != "critical":
+            object.__setattr__(self, "weights", tuple(weight_of(w) for w in self.weights))
         for agent in self.agents:
             agent_name(agent)
         for name in ("environments", "penalties", "agents"):
@@ -85,22 +90,29 @@ class Sweep:
         object.__setattr__(self, "seeds", whole_number("seeds", self.seeds, at_least=1))
 
     def runs(self) -> list[RunSpecification]:
-        """All runs of the plan, each once, in order."""
+        """All runs of the plan, each once, in order.
+
+        Raises:
+            ImpactError: the weights are critical ones, and a penalty has none in an environment that it does not fit.
+        """
         plan = {
             RunSpecification(environment=environment, penalty=penalty, agent=agent, seed=seed): None
             for environment in self.environments
             for agent in self.agents
             for given in self.penalties
-            for penalty in self._weighted(given)
+            for penalty in self._weighted(environment, agent, given)
             for seed in range(1 if isinstance(agent, Planner) else self.seeds)
         }
         return list(plan)
 
-    def _weighted(self, penalty: Penalty) -> Iterator[Penalty]:
+    def _weighted(self, environment: Environment, agent: Agent, penalty: Penalty) -> Iterator[Penalty]:
         if penalty.deviation == "none":
-            yield replace(penalty, weight=0.0)
+            weights: Iterable[float] = (0.0,)
+        elif self.weights == "critical":
+            weights = critical_weights(environment, penalty, agent)
         else:
-            yield from (replace(penalty, weight=weight) for weight in self.weights or (penalty.weight,))
+            weights = self.weights or (penalty.weight,)
+        yield from (replace(penalty, weight=weight) for weight in weights)
 
 
 def sweep(
