@@ -18,11 +18,12 @@ from numpy.typing import NDArray
 
 from impactrl.agents.lines import Line, LineT, WeightedTask, endless_task, finite_task
 from impactrl.agents.planner import Planner, expected_columns, fitted
-from impactrl.agents.policy_iteration import ROUNDING
 from impactrl.dynamic_programming import TIE_TOLERANCE
 from impactrl.errors import ImpactError, real_number
 from impactrl.mdp import TabularMDP
-from impactrl.measures.penalty import Impact, Penalty
+from impactrl.measures.impact import Impact
+from impactrl.measures.penalty import Penalty
+from impactrl.policy_iteration import ROUNDING
 
 __all__ = ["Frontier", "frontier", "trace"]
 
@@ -118,7 +119,8 @@ def frontier(mdp: TabularMDP, penalty: Penalty, *, discount: float = 0.99, horiz
 
     Returns:
         All intervals of weights from 0 to infinity. Left out is what lies less than a share of 1e-9 of the return and
-        the penalty above its neighbours: no planner could tell it from a tie.
+        the penalty above its neighbours: no planner could tell it from a tie. (Beyond a discount of 0.9999, rounding
+        makes that share 1e-13 / (1 - discount).)
 
     Raises:
         ImpactError: settings out of range, a penalty that does not fit the task, or undiscounted values that grow

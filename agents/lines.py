@@ -12,7 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from impactrl.agents.planner import best_actions, continuing_probability
-from impactrl.agents.policy_iteration import (
+from impactrl.dynamic_programming import finite_horizon_action_values, greedy
+from impactrl.mdp import TabularMDP
+from impactrl.measures.impact import Impact
+from impactrl.policy_iteration import (
     ROUNDING,
     Dynamics,
     dynamics,
@@ -20,9 +23,6 @@ from impactrl.agents.policy_iteration import (
     stationary_values,
     without_waiting,
 )
-from impactrl.dynamic_programming import finite_horizon_action_values, greedy
-from impactrl.mdp import TabularMDP
-from impactrl.measures.penalty import Impact
 
 __all__ = ["Line", "LineT", "WeightedTask", "endless_task", "finite_task"]
 

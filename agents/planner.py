@@ -17,7 +17,8 @@ from impactrl.dynamic_programming import (
 )
 from impactrl.errors import ImpactError, real_number, whole_number
 from impactrl.mdp import TabularMDP
-from impactrl.measures.penalty import Impact, Penalty
+from impactrl.measures.impact import Impact
+from impactrl.measures.penalty import Penalty
 
 __all__ = ["Planner", "Solution", "plan", "solve"]
 

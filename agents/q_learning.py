@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from impactrl.dynamic_programming import episode_columns
 from impactrl.errors import ImpactError, real_number, require_one_of, whole_number
-from impactrl.measures.penalty import COLUMNS, Impact
+from impactrl.measures.impact import COLUMNS, Impact
 
 __all__ = ["EPSILON_SCHEDULES", "QLearning", "Training", "train"]
 

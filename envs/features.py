@@ -5,7 +5,7 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import isfinite
-from typing import ClassVar, Literal, TypeVar
+from typing import Literal, TypeVar
 
 from impactrl.errors import ImpactError, require_one_of
 from impactrl.world import GridWorld, Outcome
@@ -40,9 +40,6 @@ class FeatureWorld(GridWorld[S]):
     specified: tuple[float, ...] = ()
     true: tuple[float, ...] = ()
     start_from: Literal["current", "human"] = "current"
-
-    feature_names: ClassVar[tuple[str, ...]]
-    """What the entries of `features` are; those of the goals come last."""
 
     actions = ("north", "south", "east", "west", "stay")
     noop = 4

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from impactrl.analysis.comparison import aggregate as aggregate
     from impactrl.analysis.comparison import compare as compare
     from impactrl.analysis.frontiers import plot_frontier as plot_frontier
+    from impactrl.analysis.graphs import plot_state_graph as plot_state_graph
     from impactrl.analysis.impacts import impact_board_panel as impact_board_panel
     from impactrl.analysis.impacts import impact_matrix_panel as impact_matrix_panel
     from impactrl.analysis.impacts import plot_impact as plot_impact
@@ -43,12 +44,23 @@ if TYPE_CHECKING:
     from impactrl.analysis.tradeoff import plot_tradeoff as plot_tradeoff
     from impactrl.analysis.tradeoff import tradeoff_panel as tradeoff_panel
     from impactrl.compile import compile_mdp as compile_mdp
+    from impactrl.condensing import condensation as condensation
+    from impactrl.condensing import points_of_no_return as points_of_no_return
     from impactrl.env import GridEnv as GridEnv
     from impactrl.errors import ImpactError as ImpactError
     from impactrl.explaining import explain as explain
     from impactrl.levels import register_level as register_level
     from impactrl.mdp import TabularMDP as TabularMDP
+    from impactrl.measures.baselines import Baseline as Baseline
+    from impactrl.measures.deviations import Deviation as Deviation
+    from impactrl.measures.deviations import PairDeviation as PairDeviation
+    from impactrl.measures.deviations import ValueFamily as ValueFamily
+    from impactrl.measures.impact import Impact as Impact
     from impactrl.measures.penalty import Penalty as Penalty
+    from impactrl.measures.presets import PRESETS as PRESETS
+    from impactrl.measures.presets import preset as preset
+    from impactrl.measures.registry import register_baseline as register_baseline
+    from impactrl.measures.registry import register_deviation as register_deviation
     from impactrl.runs.files import read_sweep as read_sweep
     from impactrl.runs.specification import Environment as Environment
     from impactrl.runs.store import Store as Store
@@ -62,13 +74,18 @@ if TYPE_CHECKING:
     from impactrl.wrappers import ImpactPenalty as ImpactPenalty
 
 _HOMES = {
+    "Baseline": "measures.baselines",
+    "Deviation": "measures.deviations",
     "Environment": "runs.specification",
     "Frontier": "agents.frontier",
     "GridEnv": "env",
     "GridWorld": "world",
+    "Impact": "measures.impact",
     "ImpactError": "errors",
     "ImpactPenalty": "wrappers",
     "Outcome": "world",
+    "PRESETS": "measures.presets",
+    "PairDeviation": "measures.deviations",
     "Penalty": "measures.penalty",
     "Planner": "agents.planner",
     "QLearning": "agents.q_learning",
@@ -76,11 +93,13 @@ _HOMES = {
     "Sweep": "runs.sweep",
     "TabularMDP": "mdp",
     "TextWorld": "text_world",
+    "ValueFamily": "measures.deviations",
     "World": "world",
     "aggregate": "analysis.comparison",
     "class_shares": "analysis.statistics",
     "compare": "analysis.comparison",
     "compile_mdp": "compile",
+    "condensation": "condensing",
     "curve_panel": "analysis.learning",
     "explain": "explaining",
     "frontier": "agents.frontier",
@@ -101,9 +120,14 @@ _HOMES = {
     "plot_outcomes": "analysis.outcomes",
     "plot_paths": "analysis.boards",
     "plot_plane": "analysis.tradeoff",
+    "plot_state_graph": "analysis.graphs",
     "plot_tradeoff": "analysis.tradeoff",
+    "points_of_no_return": "condensing",
+    "preset": "measures.presets",
     "probability_of_improvement": "analysis.bootstrap",
     "read_sweep": "runs.files",
+    "register_baseline": "measures.registry",
+    "register_deviation": "measures.registry",
     "register_level": "levels",
     "save_figure": "analysis.plots",
     "solve": "agents.planner",

@@ -15,7 +15,8 @@ import impactrl
 from impactrl.agents.planner import Planner
 from impactrl.errors import ImpactError
 from impactrl.levels import level_names, world_of
-from impactrl.measures.penalty import COLUMNS, Penalty
+from impactrl.measures.impact import COLUMNS
+from impactrl.measures.penalty import Penalty
 from impactrl.sweeping import export, plot, results, sweep, train
 from impactrl.terminal import known_level, print_table, read_settings, write
 
@@ -25,6 +26,9 @@ if TYPE_CHECKING:
     from impactrl.mdp import TabularMDP
 
 __all__ = ["main"]
+
+MAX_ROWS = 40
+MAX_POINTS = 6
 
 Name = Annotated[str, tyro.conf.Positional]
 PenaltyFlags = Annotated[Penalty, tyro.conf.arg(name="")]
@@ -60,18 +64,28 @@ def envs(png: Path | None = None) -> None:
         write(partial(save_figure, plot_boards(pictures)), png)
 
 
-def show(env: Name, /, settings: tuple[str, ...] = (), png: Path | None = None) -> None:
+def show(
+    env: Name,
+    /,
+    settings: tuple[str, ...] = (),
+    graph: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    png: Path | None = None,
+) -> None:
     """Show a level: its board, its rules, the size of its state space.
 
     Args:
         env: level, environment id, or path of a level file (.txt).
         settings: of the level, as name=value.
-        png: write a picture of the first board to this file.
+        graph: show its state graph instead: what can be undone, and the points of no return.
+        png: write a picture of the first board, or of the state graph, to this file.
     """
     from impactrl.analysis.boards import save_image
     from impactrl.render import draw_board, draw_text_board
 
     env, chosen = known_level(env), read_settings(settings)
+    if graph:
+        _show_graph(impactrl.compile_mdp(env, **chosen), env, png)
+        return
     world, limit = world_of(env, chosen)
     first = world.start()[0][1]
     print(draw_text_board(world.board(first), world.tiles, colour=sys.stdout.isatty()), end="\n\n")
@@ -84,6 +98,49 @@ def show(env: Name, /, settings: tuple[str, ...] = (), png: Path | None = None) 
     print(f"{size}; {len(world.actions)} actions: {actions}; cut off after {limit} steps")
     if png is not None:
         write(lambda path: save_image(draw_board(world.board(first), world.tiles), path), png)
+
+
+def _show_graph(mdp: "TabularMDP", title: str, png: Path | None) -> None:
+    """The components of the state graph as a table, and the main points of no return with their boards."""
+    import pandas as pd
+
+    from impactrl.condensing import main_points
+    from impactrl.render import draw_text_board
+
+    graph = impactrl.condensation(mdp)
+    rows = [
+        (
+            str(c),
+            component["size"],
+            "yes" if component["terminal"] else "",
+            "yes" if component["completed"] else "",
+            component["side_effect"],
+            _listed(sorted(graph.predecessors(c))),
+            100 * (1 - component["reachable"]),
+        )
+        for c, component in graph.nodes(data=True)
+    ]
+    columns = ["component", "situations", "over", "done", "side effects", "reached from", "lost %"]
+    more = f"; the first {MAX_ROWS}" if len(rows) > MAX_ROWS else ""
+    shares = f"{sum(row[1] for row in rows)} situations in {len(rows)} components"
+    print_table(pd.DataFrame(rows[:MAX_ROWS], columns=columns), f"{title}: {shares}{more}")
+    points = main_points(mdp, MAX_POINTS)
+    if points:
+        print("Main points of no return: what is lost for good of all situations, and the boards before and after")
+    for point in points:
+        change = f"{mdp.actions[point.action]}, component {point.component} to {point.next_component}"
+        print(f"\n{100 * point.lost:.3g} %: {change}")
+        boards = [mdp.draw(mdp.states[state]) for state in (point.state, point.next_state)]
+        texts = [draw_text_board(board, mdp.tiles, colour=sys.stdout.isatty()).splitlines() for board in boards]
+        print("\n".join(f"  {before}   {after}" for before, after in zip(*texts, strict=True)))
+    if png is not None:
+        from impactrl.analysis.plots import save_figure
+
+        write(partial(save_figure, impactrl.plot_state_graph(mdp, title=title)), png)
+
+
+def _listed(numbers: list[int], most: int = 6) -> str:
+    return ", ".join(map(str, numbers[:most])) + (", ..." if len(numbers) > most else "")
 
 
 def solve(

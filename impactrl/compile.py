@@ -132,6 +132,8 @@ def compile_mdp(
         states=tuple(states),
         draw=world.board,
         tiles=world.tiles,
+        feature_names=tuple(world.feature_names),
+        features=world.features,
     )
     _check_situations(mdp)
     return mdp

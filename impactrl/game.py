@@ -12,7 +12,8 @@ from impactrl.compile import compile_mdp
 from impactrl.errors import ImpactError
 from impactrl.levels import world_of
 from impactrl.mdp import TabularMDP
-from impactrl.measures.penalty import Impact, Penalty
+from impactrl.measures.impact import Impact
+from impactrl.measures.penalty import Penalty
 from impactrl.world import AnyWorld
 
 __all__ = ["Columns", "Game", "Moment", "Rules", "action_of", "new_game", "press", "take", "undo"]
@@ -178,7 +179,8 @@ def take(game: Game, action: int) -> Game:
     outcome = outcomes[chosen]
     index, deviation, penalty, unit = -1, 0.0, 0.0, 0.0
     if rules.task is not None and rules.impact is not None:
-        k, index = rules.impact.follow(before.index, action, rules.task.index(outcome.state))
+        rng = np.random.default_rng((rules.impact.penalty.seed, game.steps))
+        k, index = rules.impact.follow(before.index, action, rules.task.index(outcome.state), rng)
         unit = float(rules.impact.unit_penalty[before.index, action, k])
         deviation = float(rules.impact.deviation[before.index, action, k])
         penalty = rules.impact.penalty.weight * unit

@@ -43,6 +43,8 @@ class TabularMDP:
         states: the state of each id.
         draw: the board of a state, uint8 [rows, columns] character codes.
         tiles: sprite that draws each board character.
+        feature_names: named features of the states, for measures of features.
+        features: of a state, one number for each name.
 
     Raises:
         ImpactError: an array has the wrong shape, a row of probabilities does not sum to 1, a successor is no
@@ -65,6 +67,8 @@ class TabularMDP:
     states: Sequence[Any]
     draw: Callable[[Any], NDArray[np.uint8]]
     tiles: Mapping[str, str]
+    feature_names: tuple[str, ...] = ()
+    features: Callable[[Any], Sequence[float]] = lambda _: ()
 
     def __post_init__(self) -> None:
         if self.next_state.ndim != 3:

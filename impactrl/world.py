@@ -55,6 +55,8 @@ class World(Protocol[S]):
     """Hidden score that an episode begins with."""
     enumerable: bool = True
     """Whether all states can be listed. Environments then say the state's id in `info`."""
+    feature_names: Sequence[str] = ()
+    """Names of what `features` says of a state, for measures that compare features."""
 
     @abstractmethod
     def start(self) -> Sequence[tuple[float, S]]:
@@ -75,6 +77,10 @@ class World(Protocol[S]):
     def completed(self, state: S) -> bool:
         """Whether the task is done in `state`. Default: the episode is over."""
         return self.terminal(state)
+
+    def features(self, state: S) -> Sequence[float]:  # noqa: ARG002
+        """One number for each of `feature_names`. Default: none; measures then count the objects on the board."""
+        return ()
 
     def situation(self, state: S) -> Hashable:
         """The part of `state` that an impact measure compares. Default: all of it.

@@ -14,7 +14,9 @@ from impactrl.compile import compile_mdp
 from impactrl.env import GridEnv
 from impactrl.errors import ImpactError
 from impactrl.mdp import TabularMDP
-from impactrl.measures.penalty import Impact, Penalty, penalty_from_settings
+from impactrl.measures.impact import Impact
+from impactrl.measures.penalty import Penalty
+from impactrl.measures.presets import penalty_from_settings
 
 __all__ = ["ImpactPenalty", "VectorImpactPenalty"]
 
@@ -56,6 +58,7 @@ class ImpactPenalty(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         self._task = _task(env)
         self.impact = _fitted(self._task, replace(self.penalty, weight=1.0))
         self._index = 0
+        self._rng = np.random.default_rng(self.penalty.seed)
 
     def _state(self) -> int:
         base = self.env.unwrapped
@@ -75,7 +78,7 @@ class ImpactPenalty(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         """Takes an action; see `gymnasium.Env.step`."""
         observation, reward, terminated, truncated, info = self.env.step(action)
         state = self._state()
-        k, following = self.impact.follow(self._index, int(action), state)
+        k, following = self.impact.follow(self._index, int(action), state, self._rng)
         place = self._index, int(action), k
         penalty = self.penalty.weight * float(self.impact.unit_penalty[place])
         columns = _columns(float(reward), float(self.impact.deviation[place]), penalty, state)

@@ -45,6 +45,25 @@ def test_show_prints_board_rules_and_size_and_draws(capsys, tmp_path):
     assert (tmp_path / "box.png").read_bytes().startswith(b"\x89PNG")
 
 
+def test_show_prints_and_draws_the_state_graph(capsys, tmp_path):
+    main(["show", "Options", "--graph", "--png", str(tmp_path / "graph.png")])
+    out = words(capsys)
+    assert "Options: 60 situations in 13 components" in out
+    assert re.search(r"1\W+9\W+1\W+0\W+83.33", out)  # size, side effects, reached from, lost
+    assert re.search(r"4\W+1\W+yes\W+yes\W+1\W+1\W+98.33", out)
+    assert "83.3 %: down, component 0 to 1\n  ######   ######\n  # A###   #  ###\n  # X  #   # A  #" in out
+    assert (tmp_path / "graph.png").stat().st_size > 20_000
+
+
+def test_a_large_state_graph_is_cut_off_and_not_drawn(capsys, tmp_path):
+    with pytest.raises(SystemExit):
+        main(["show", "Sokocoin2", "--graph", "--png", str(tmp_path / "graph.png")])
+    out, error = capsys.readouterr()
+    assert "31174 situations in 1293 components; the first 40" in out
+    assert "1293 components; at most 400" in error
+    assert not (tmp_path / "graph.png").exists()
+
+
 def test_solve_prints_the_optimum(capsys, tmp_path):
     main(
         ["solve", "Box", "--weight", "10", "--discount", "1", "--plan.discount", "1", "--png", str(tmp_path / "b.png")]

@@ -19,14 +19,15 @@ from random_mdps import RuleWorld, all_policies, arrays_of, dense, level, mdps, 
 import impactrl
 from impactrl.agents.frontier import Frontier, frontier, trace
 from impactrl.agents.planner import Planner, plan
-from impactrl.agents.policy_iteration import STOP, dynamics, optimum, stationary_values
 from impactrl.analysis.frontiers import plot_frontier, step_panel, window_panel, windows_text
 from impactrl.cli import main
 from impactrl.compile import compile_mdp
 from impactrl.dynamic_programming import optimal_values
 from impactrl.errors import ImpactError
 from impactrl.mdp import TabularMDP
-from impactrl.measures.penalty import COLUMNS, Penalty
+from impactrl.measures.impact import COLUMNS
+from impactrl.measures.penalty import Penalty
+from impactrl.policy_iteration import STOP, dynamics, optimum, stationary_values
 from impactrl.world import Outcome
 
 AU = {"deviation": "attainable_utility", "scale": "discount", "utilities": 3}
@@ -171,6 +172,13 @@ def test_lines_through_one_point_are_left_out(settings):
     assert curve.weights.tolist() == [1]
 
 
+def test_a_line_that_turns_out_to_touch_in_one_point_is_left_out_again():
+    # The outermost lines cross at weight 1, where three others are equal; the solver takes the lowest, the middle one.
+    curve = trace(options((1, 1), (2, 2), (0, 0), (2.5, 3), (-1.5, -1)), Planner())
+    assert lines_of(curve).tolist() == [[2.5, 3], [2, 2], [0, 0], [-1.5, -1]]
+    assert curve.weights.tolist() == [0.5, 1, 1.5]
+
+
 @pytest.mark.parametrize("settings", SETTINGS, ids=["discounted", "undiscounted", "horizon"])
 def test_impact_may_be_negative(settings):
     curve = trace(options((3, 0), (2, -1), (-6, -3), (1, -1)), settings)
@@ -183,6 +191,13 @@ def test_the_ends_prefer_the_better_of_equals(settings):
     curve = trace(options((4, 9), (4, 3), (1, 1), (2, 1)), settings)
     assert lines_of(curve).tolist() == [[4, 3], [2, 1]]  # greatest return with least impact; least with greatest
     assert curve.at(0)["impact"] == 3
+
+
+@pytest.mark.parametrize("settings", SETTINGS, ids=["discounted", "undiscounted", "horizon"])
+def test_the_worse_of_equals_at_the_ends_do_not_set_the_scale(settings):
+    # Beside payments of this size, all other differences would be rounding.
+    curve = trace(options((4, 1e12), (-1e12, 0), (4, 3), (3, 1), (0, 0)), settings)
+    assert lines_of(curve).tolist() == [[4, 3], [3, 1], [0, 0]]
 
 
 @pytest.mark.parametrize("size", [1e-3, 1.0, 1e6])

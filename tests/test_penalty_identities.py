@@ -28,7 +28,8 @@ from scipy import sparse
 
 from impactrl.compile import compile_mdp
 from impactrl.envs.conveyor import ConveyorVase
-from impactrl.measures.deviations import DEVIATIONS
+from impactrl.measures.baselines import certain
+from impactrl.measures.comparisons import Comparisons
 from impactrl.measures.penalty import Penalty
 from impactrl.measures.state_graph import state_graph
 from impactrl.measures.values import attainable_utilities, reachability, rollout_pairs, rollout_values
@@ -185,7 +186,7 @@ def looked_up(impact, path):
     x, found = impact.start_index(path[0][0]), []
     for before, a, after in path:
         assert impact.state[x] == before
-        k, following = impact.follow(x, a, after)
+        k, following = impact.follow(x, a, after, np.random.default_rng(0))
         found.append((impact.deviation[x, a, k], impact.unit_penalty[x, a, k]))
         x = following
     return found
@@ -193,13 +194,17 @@ def looked_up(impact, path):
 
 def pairs_of(mdp, penalty):
     """D of all pairs of nodes, [N, N]."""
-    graph = state_graph(mdp, penalty.terminal)
-    table = np.zeros((mdp.num_states, 0))
-    if penalty.deviation == "attainable_utility":
-        table = np.array(penalty.utilities)
-    deviation = DEVIATIONS[penalty.deviation].fit(graph, penalty, table[graph.state])
+    graph = state_graph(mdp, penalty.terminal, penalty.policy)
     node, reference = (a.ravel() for a in np.indices((graph.size, graph.size)))
-    return deviation(node, reference).reshape(graph.size, graph.size)
+    comparisons = Comparisons(
+        node=node[:, None],
+        probability=np.ones((len(node), 1)),
+        memory=reference,
+        reference=certain(np.arange(graph.size)),
+        to_go=np.zeros_like(node),
+    )
+    compare = penalty.deviation_choice.fit(graph, penalty)
+    return compare(comparisons).reshape(graph.size, graph.size)
 
 
 def noop_matrix(mdp):
@@ -627,7 +632,7 @@ def test_a_rollout_of_values_is_the_long_sum(mdp, discount, data):
     matrix, total, factor, later = noop_matrix(mdp), 0.0, 1 - discount, values
     while factor > 1e-17:
         total, later, factor = total + factor * later, matrix @ later, factor * discount
-    ours = rollout_values(state_graph(mdp, "previous").noop, values, discount=discount)
+    ours = rollout_values(state_graph(mdp, "previous").idle, values, discount=discount)
     np.testing.assert_allclose(ours, total, rtol=0, atol=1e-13)
 
 
@@ -639,7 +644,7 @@ def test_a_rollout_of_pairs_is_the_long_sum(mdp, discount, data):
     matrix, total, factor, later = noop_matrix(mdp), 0.0, 1 - discount, pairs
     while factor > 1e-17:
         total, later, factor = total + factor * later, matrix @ later @ matrix.T, factor * discount
-    ours = rollout_pairs(state_graph(mdp, "previous").noop, pairs, discount=discount)
+    ours = rollout_pairs(state_graph(mdp, "previous").idle, pairs, discount=discount)
     np.testing.assert_allclose(ours, total, rtol=0, atol=1e-13)
 
 

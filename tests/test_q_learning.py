@@ -13,7 +13,8 @@ from impactrl.compile import compile_mdp
 from impactrl.env import GridEnv
 from impactrl.errors import ImpactError
 from impactrl.levels import world_of
-from impactrl.measures.penalty import COLUMNS, Penalty
+from impactrl.measures.impact import COLUMNS
+from impactrl.measures.penalty import Penalty
 from impactrl.wrappers import ImpactPenalty
 
 SMALL = QLearning(episodes=60, learning_rate=0.3, evaluate_every=25)

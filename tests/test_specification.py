@@ -14,6 +14,7 @@ import gymnasium as gym
 import pytest
 
 import impactrl
+from impactrl.measures.presets import PRESETS
 from impactrl.runs.specification import AGENTS, Environment, RunSpecification, agent_label
 
 BASIC = RunSpecification(
@@ -238,6 +239,22 @@ def test_a_specification_comes_back_from_its_text(specification: RunSpecificatio
     again = RunSpecification.from_json(specification.to_json())
     assert again == specification
     assert again.hash == specification.hash
+
+
+@pytest.mark.parametrize("name", sorted(PRESETS))
+def test_a_preset_comes_back_from_the_text_of_a_run(name: str) -> None:
+    run = replace(BASIC, penalty=impactrl.preset(name, weight=2.5))
+    again = RunSpecification.from_json(run.to_json())
+    assert again == run
+    assert json.loads(run.to_json())["penalty"]["weight"] == 2.5
+
+
+def test_a_penalty_that_cannot_be_written_down_is_refused() -> None:
+    by_function = impactrl.Penalty(deviation="features", features={"moves": lambda state: state.agent})
+    with pytest.raises(impactrl.ImpactError, match="features that are functions cannot be written down"):
+        replace(BASIC, penalty=by_function).to_json()
+    with pytest.raises(impactrl.ImpactError, match="features that are functions cannot be written down"):
+        impactrl.Sweep(environments=("Box",), penalties=(by_function,))
 
 
 def test_a_specification_can_be_sent_to_a_worker() -> None:

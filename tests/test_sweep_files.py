@@ -66,6 +66,14 @@ def test_entries_may_be_tables_of_their_own(tmp_path: Path) -> None:
     assert plan.agents == (impactrl.Planner(),)
 
 
+def test_a_penalty_may_be_a_preset_with_changes(tmp_path: Path) -> None:
+    text = 'environments = ["Box"]\n[[penalties]]\npreset = "krakovna2019"\nbaseline = "inaction"\n'
+    plan = read_sweep(written(text, tmp_path))
+    assert plan.penalties == (impactrl.preset("krakovna2019", baseline="inaction"),)
+    with pytest.raises(impactrl.ImpactError, match=r"line 3: unknown preset 'krakovna2O19': did you mean"):
+        read_sweep(written(text.replace("2019", "2O19"), tmp_path))
+
+
 def test_level_files_lie_beside_the_sweep_file(tmp_path: Path) -> None:
     (tmp_path / "tiny-hall.txt").write_text("#####\n#AVG#\n#   #\n#####")
     plan = read_sweep(written('environments = ["tiny-hall.txt"]\n[[penalties]]\n', tmp_path))

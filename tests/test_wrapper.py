@@ -176,7 +176,7 @@ def test_a_shorter_time_limit_inside_still_cuts_off() -> None:
         ("impactrl/Box-v0", {"deviation": "relative_reachabilty"}, r"did you mean 'relative_reachability'"),
         ("impactrl/Box-v0", {"baseline": "step-wise"}, r"unknown baseline 'step-wise': did you mean 'stepwise'"),
         ("impactrl/Box-v0", {"weight": -1.0}, r"weight must be a number of at least 0, not -1\.0"),
-        ("FrozenLake-v1", {"baseline": "stepwise"}, r"baseline='stepwise' .* no no-op action; use baseline='start'"),
+        ("FrozenLake-v1", {"baseline": "stepwise"}, r"baseline='stepwise' .* no no-op action; .* start"),
         ("FrozenLake-v1", {"baseline": "start", "rollout": True}, r"a rollout .* no no-op action"),
     ],
 )

@@ -17,7 +17,7 @@ from impactrl.analysis.plots import DPI, LARGE, NORMAL, PAGE_WIDTH, SMALL, dress
 from impactrl.errors import ImpactError
 
 if TYPE_CHECKING:
-    from impactrl.measures.penalty import Impact
+    from impactrl.measures.impact import Impact
 
 __all__ = ["impact_board_panel", "impact_matrix_panel", "impact_table", "plot_impact"]
 

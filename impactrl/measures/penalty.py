@@ -1,53 +1,90 @@
-"""`Penalty`: one row of choices, fitted to a task it becomes the impact of every transition."""
+"""`Penalty`: one row of choices. Fitted to a task it becomes the impact of every transition."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
-from functools import cached_property
 from hashlib import sha256
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-from impactrl.errors import ImpactError, real_number, require_known, require_one_of, whole_number
+from impactrl.errors import ImpactError, real_number, require_one_of, whole_number
 from impactrl.mdp import TabularMDP
-from impactrl.measures.baselines import BASELINES, Baseline
-from impactrl.measures.deviations import DEVIATIONS, SCALES, SUMMARIES, PairDeviation
-from impactrl.measures.product import NO_MEMORY, Product, product
-from impactrl.measures.state_graph import TERMINAL_RULES, StateGraph, state_graph
+from impactrl.measures.baselines import BaselineChoice
+from impactrl.measures.deviations import SCALES, Deviation
+from impactrl.measures.differences import NORMS, SUMMARIES
+from impactrl.measures.families import STATES
+from impactrl.measures.fitting import fit
+from impactrl.measures.impact import Impact
+from impactrl.measures.pairwise import DIVERGENCES, NoDeviation
+from impactrl.measures.registry import baseline_named, deviation_named, name_of
+from impactrl.measures.state_graph import TERMINAL_RULES
 
-__all__ = ["COLUMNS", "Impact", "Penalty"]
+__all__ = ["Penalty"]
 
-COLUMNS = ("reward", "performance", "side_effect", "completed", "impact")
-"""The five columns of every result, in order. Impact is the summed penalty at weight 1."""
-
-Utilities = int | tuple[tuple[float, ...], ...]
+if TYPE_CHECKING:
+    DeviationName = str | Deviation
+    BaselineName = str | BaselineChoice
+    Utilities = int | str | tuple[tuple[float, ...], ...] | tuple[Callable[[Any], float], ...]
+    Features = tuple[tuple[str, float | Callable[[Any], float]], ...] | None
+else:  # what can be written on a command line
+    DeviationName = BaselineName = str
+    Utilities = int | Literal["states"] | tuple[tuple[float, ...], ...]
+    Features = tuple[tuple[str, float], ...] | None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Penalty:
     """What the agent pays for its impact: `reward - weight * D(s_{t+1}; b_{t+1})` in every step.
 
+    `impactrl measures` lists the deviations and baselines with formulas and sources.
+
     Attributes:
-        deviation: "relative_reachability", "unreachability", "attainable_utility" or "none".
-        baseline: what a state is compared with: "start", "inaction" or "stepwise".
+        deviation: name of the measure, or an object (see `Deviation`).
+        baseline: what a state is compared with, by name or as an object (see `Baseline`).
         summary: what counts in a difference d = value of the baseline - value of the state: "decrease" max(0, d),
-            "increase" max(0, -d), "absolute" |d|. None: the usual one of the deviation (decrease for relative
-            reachability, absolute for attainable utility; unreachability has none).
+            "increase" max(0, -d), "absolute" |d|. None: the usual one of the deviation; with scale "gap": increase.
         weight: of the penalty against the reward.
         discount: inside the values (of reachability per step, of utilities), in [0, 1].
-        rollout: compare along rollouts of no-ops from both states, not just the states (delayed effects).
-        rollout_discount: of those rollouts, in [0, 1).
+        rollout: compare along rollouts of no-ops from both states (delayed effects), in discounted mean; "end": at the
+            end of a plan of `horizon` steps, the rest of which is spent doing nothing (the start baseline stays).
+        rollout_discount: of discounted rollouts, in [0, 1).
+        horizon: steps of a plan (rollout "end"), of reachability (being there after exactly so many), of empowerment
+            (None: 3).
+        norm: over the values: "L1" (mean), "L2" (root mean square), "Linf" (maximum); of features weighted sum, root of
+            the weighted sum of squares, maximum.
+        expectation: where a step or a baseline is random: "outside", the expected deviation (Krakovna et al.), or
+            "inside", the deviation of expected values (Turner et al.: of action values).
         scale: "none"; "per-value": each term divided by the size of the baseline's value, 0 counting as 1 (Turner
             et al. 2020); "sum": total difference over the total of the baseline's values; "discount": times
-            1 - discount (Krakovna et al. 2019).
+            1 - discount (Krakovna et al. 2019); "impact-unit": by the penalty of `unit_action` in the same state
+            (Turner 2018); "gap": by V(s) - Q(s, no-op) of the task's own reward; "max": by the largest of the task
+            (Shah et al. 2019).
+        unit_action: name of the mild action of scale "impact-unit".
         nonterminal_weight: factor on every step that does not end the episode.
         terminal: "previous": terminal states are no states of the measure, and the step that ends the episode is
             charged for the pair before it. "absorbing": they are states that nothing follows.
-        utilities: of attainable_utility: how many to draw, uniform in [0, 1) for every state independently; or a
-            table with one row per state id of the task and one column per utility.
-        seed: of the drawn utilities.
+        time_limit_ends: whether the step at which an episode is cut off is charged like one that ends it, as in the
+            program of Krakovna et al. States then know how many steps are left.
+        inaction: of a random course of inaction: "exact", the distribution over all courses; "sampled", one course that
+            shares the world's random numbers. None: such worlds are refused.
+        policy: what stands for doing nothing, in baselines and rollouts: the name of an action, "random", or a table of
+            one action index per state id. None: the no-op; with baseline "policy": "random".
+        epsilon: of the baseline "adversarial".
+        utilities: of attainable_utility, importance and power: how many to draw, uniform in [0, 1) for every state
+            independently; "states": the indicator of every state; a table with one row per state id of the task and one
+            column per utility; or functions of the state.
+        attainable: whether the value of a state includes its own utility ("arrival"), or is the best action's value
+            there ("departure": the plan agent of Turner et al., whose stepwise baseline goes on doing nothing).
+        clip: keep attainable utilities in [0, 1] in every backup.
+        goals: of reachability: "all" states, or how many to sample.
+        features: of features and detectability: weights of named features of the world, or functions of the state by
+            name; None: all features of the world, with weight 1 (a world that names none: the objects on its board).
+        allowed: of whitelist: changes of a cell's character that cost nothing, "c>c'" with * for any. None: what the
+            agent's own figure does.
+        divergence: of detectability: "total_variation", "jensen_shannon" or "kl".
+        floor: smallest probability of the baseline that "kl" reckons with.
+        seed: of drawn utilities and goals, and of sampled inaction in an environment.
 
     Raises:
         ImpactError: an unknown name, a value out of range, or an impossible combination; says what and why.
@@ -56,199 +93,254 @@ class Penalty:
     'UR stepwise'
     """
 
-    deviation: str = "relative_reachability"
-    baseline: str = "stepwise"
+    deviation: DeviationName = "relative_reachability"
+    baseline: BaselineName = "stepwise"
     summary: str | None = None
     weight: float = 1.0
     discount: float = 0.99
-    rollout: bool = False
+    rollout: bool | Literal["end"] = False
     rollout_discount: float = 0.99
+    horizon: int | None = None
+    norm: str = "L1"
+    expectation: str = "outside"
     scale: str = "none"
+    unit_action: str | None = None
     nonterminal_weight: float = 1.0
     terminal: str = "previous"
+    time_limit_ends: bool = False
+    inaction: str | None = None
+    policy: str | tuple[int, ...] | None = None
+    epsilon: float = 0.1
     utilities: Utilities = 10
+    attainable: str = "arrival"
+    clip: bool = False
+    goals: int | Literal["all"] = "all"
+    features: Features = None
+    allowed: tuple[str, ...] | None = None
+    divergence: str = "total_variation"
+    floor: float = 1e-6
     seed: int = 0
 
     def __post_init__(self) -> None:
-        require_known("deviation", self.deviation, DEVIATIONS)
-        require_known("baseline", self.baseline, BASELINES)
-        require_one_of("summary", self.summary, [None, *SUMMARIES])
-        require_one_of("scale", self.scale, SCALES)
-        require_one_of("terminal", self.terminal, TERMINAL_RULES)
-        require_one_of("rollout", self.rollout, [False, True])
+        put = object.__setattr__
+        for name in ("deviation", "baseline"):
+            given = getattr(self, name)
+            if not isinstance(given, str):
+                _require_object(name, given)
+                put(self, name, name_of(given) or given)
+        deviation, _ = self.deviation_choice, self.baseline_choice
+        options = {
+            "summary": (None, *SUMMARIES),
+            "rollout": (False, True, "end"),
+            "norm": NORMS,
+            "expectation": ("outside", "inside"),
+            "scale": SCALES,
+            "terminal": TERMINAL_RULES,
+            "inaction": (None, "exact", "sampled"),
+            "attainable": ("arrival", "departure"),
+            "clip": (False, True),
+            "time_limit_ends": (False, True),
+            "divergence": DIVERGENCES,
+        }
+        for name, allowed in options.items():
+            require_one_of(name, getattr(self, name), allowed)
         for name in ("weight", "nonterminal_weight"):
             value = real_number(name, getattr(self, name))
             if not (math.isfinite(value) and value >= 0):
                 raise ImpactError(f"{name} must be a number of at least 0, not {value}")
-            object.__setattr__(self, name, value)
-        for name, top in (("discount", "]"), ("rollout_discount", ")")):
+            put(self, name, value)
+        for name, top in (("discount", "]"), ("epsilon", "]"), ("floor", "]"), ("rollout_discount", ")")):
             value = real_number(name, getattr(self, name))
             if not (0 <= value < 1 or (value == 1 and top == "]")):
                 raise ImpactError(f"{name} must be in [0, 1{top}, not {value}")
-            object.__setattr__(self, name, value)
-        object.__setattr__(self, "rollout", bool(self.rollout))
-        object.__setattr__(self, "seed", whole_number("seed", self.seed, at_least=0))
-        object.__setattr__(self, "utilities", _checked_utilities(self.utilities))
+            put(self, name, value)
+        put(self, "rollout", "end" if self.rollout == "end" else bool(self.rollout))
+        put(self, "clip", bool(self.clip))
+        put(self, "time_limit_ends", bool(self.time_limit_ends))
+        put(self, "seed", whole_number("seed", self.seed, at_least=0))
+        if self.horizon is not None:
+            put(self, "horizon", whole_number("horizon", self.horizon, at_least=1))
+        if self.goals != "all":
+            put(self, "goals", whole_number("goals", self.goals, at_least=1))
+        put(self, "utilities", _checked_utilities(self.utilities))
+        put(self, "features", _checked_features(self.features))
+        put(self, "allowed", _checked_allowed(self.allowed))
+        put(self, "policy", _checked_policy(self.policy))
+        if self.baseline == "policy" and self.policy is None:
+            put(self, "policy", "random")
+        self._check_combinations()
+        deviation.check(self)
+
+    def _check_combinations(self) -> None:
         if self.scale == "discount" and self.discount == 1:
             raise ImpactError("scale='discount' multiplies by 1 - discount, which is 0 with discount=1")
-        DEVIATIONS[self.deviation].check(self)
+        if self.scale == "sum" and self.norm != "L1":
+            raise ImpactError(f"scale='sum' divides one total by another: it goes with norm='L1', not {self.norm!r}")
+        if self.scale == "gap" and self.summary not in (None, "increase"):
+            raise ImpactError(f"scale='gap' charges increases only; leave summary out (it was {self.summary!r})")
+        if (self.unit_action is not None) != (self.scale == "impact-unit"):
+            raise ImpactError("unit_action is the unit of scale='impact-unit': give both, or none of them")
+        if self.rollout == "end" and self.horizon is None:
+            raise ImpactError("rollout='end' compares at the end of a plan: give its length, as horizon=9")
+        if self.time_limit_ends and self.rollout == "end":
+            raise ImpactError("rollout='end' ends episodes with its plan: leave time_limit_ends out")
+        if self.policy is not None and self.baseline == "inaction":
+            raise ImpactError("the inaction baseline follows the no-op; with another policy it is baseline='policy'")
+        if self.inaction is not None and self.baseline not in ("inaction", "policy"):
+            raise ImpactError(
+                "inaction says how a random course from the start is followed: it goes with baseline='inaction' or "
+                f"'policy', not {self.baseline_name!r}"
+            )
+        if self.inaction == "sampled" and (self.expectation == "inside" or self.deviation_choice.whole):
+            raise ImpactError(
+                "a sampled course of inaction is one state, so no expectation can be taken of its values: use "
+                "inaction='exact', or expectation='outside' and another deviation than detectability"
+            )
+        if self.baseline == "none" and self.deviation not in ("none", "future_tasks"):
+            raise ImpactError(f"{self.deviation_name} compares two states: baseline='none' goes with future_tasks only")
+
+    @property
+    def deviation_choice(self) -> Deviation:
+        """The measure itself."""
+        return deviation_named(self.deviation) if isinstance(self.deviation, str) else self.deviation
+
+    @property
+    def baseline_choice(self) -> BaselineChoice:
+        """The baseline itself."""
+        return baseline_named(self.baseline) if isinstance(self.baseline, str) else self.baseline
+
+    @property
+    def deviation_name(self) -> str:
+        """The name of the measure, or its label if it is not registered."""
+        return self.deviation if isinstance(self.deviation, str) else self.deviation.label
+
+    @property
+    def baseline_name(self) -> str:
+        """The name of the baseline, or of its class if it is not registered."""
+        return self.baseline if isinstance(self.baseline, str) else type(self.baseline).__name__
 
     @property
     def effective_summary(self) -> str:
-        """The summary, or the deviation's usual one; "" where it has none."""
-        return self.summary or DEVIATIONS[self.deviation].summary or ""
+        """The summary, or the usual one of the deviation or the scale; "" where it has none."""
+        usual = self.deviation_choice.summary
+        return self.summary or ("increase" if usual and self.scale == "gap" else usual) or ""
 
     @property
     def label(self) -> str:
         """A short name: deviation, baseline and every setting but the weight that is not the default."""
-        if self.deviation == "none":
+        deviation = self.deviation_choice
+        if isinstance(deviation, NoDeviation):
             return "none"
-        parts = [DEVIATIONS[self.deviation].label, self.baseline, *(["rollout"] if self.rollout else [])]
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name not in ("deviation", "baseline", "weight", "rollout") and value != field.default:
-                if isinstance(value, tuple):
+        parts = [deviation.label, *([] if deviation.baseline else [self.baseline_name])]
+        parts += {False: [], True: ["rollout"], "end": ["plan"]}[self.rollout]
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            if entry.name not in ("deviation", "baseline", "weight", "rollout") and value != entry.default:
+                if isinstance(value, tuple) and entry.name in ("utilities", "policy"):
                     value = f"table-{sha256(repr(value).encode()).hexdigest()[:6]}"
-                parts.append(f"{field.name}={value}")
+                elif isinstance(value, tuple):
+                    value = ",".join(e if isinstance(e, str) else _feature_label(*e) for e in value)
+                parts.append(f"{entry.name}={value}")
         return " ".join(parts)
 
-    def fit(self, mdp: TabularMDP) -> "Impact":
+    def settings(self) -> dict[str, Any]:
+        """Every setting that is not the default, as plain values: what a sweep file would say.
+
+        Raises:
+            ImpactError: an object that has no name, or a function: they cannot be written down.
+        """
+        plain = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        for name in ("deviation", "baseline"):
+            if not isinstance(plain[name], str):
+                raise ImpactError(
+                    f"the {name} {type(plain[name]).__name__} has no name to be written down by; call "
+                    f"impactrl.register_{name}(name, object) first"
+                )
+        for name in ("utilities", "features"):
+            entries = plain[name] if isinstance(plain[name], tuple) else ()
+            if any(callable(e) or (isinstance(e, tuple) and callable(e[-1])) for e in entries):
+                raise ImpactError(f"{name} that are functions cannot be written down; give a table or names instead")
+        defaults = {entry.name: entry.default for entry in fields(self)}
+        return {name: value for name, value in plain.items() if value != defaults[name]}
+
+    def fit(self, mdp: TabularMDP) -> Impact:
         """Computes the impact of every transition of a task.
 
         Raises:
-            ImpactError: the baseline or the rollout needs a no-op and the world has none, a table of utilities
-                does not fit the task, or a table would not fit in memory.
+            ImpactError: the baseline or the rollout needs a no-op and the world has none, something given by state or
+                by name does not fit the task, or a table would not fit in memory.
         """
-        if self.deviation == "none":
-            states = np.arange(mdp.num_states)
-            nothing = np.zeros(mdp.next_state.shape)
-            return Impact(
-                penalty=self, mdp=mdp, state=states, memory=np.full_like(states, NO_MEMORY), deviation=nothing
-            )
-        graph = state_graph(mdp, self.terminal)
-        baseline = BASELINES[self.baseline]
-        if baseline.needs_noop:
-            graph.require_noop(f"baseline={self.baseline!r}")
-        pairs = DEVIATIONS[self.deviation].fit(graph, self, self._node_utilities(mdp, graph))
-        both = product(mdp, graph, baseline)
-        return Impact(
-            penalty=self,
-            mdp=both.mdp,
-            state=both.state,
-            memory=both.memory,
-            deviation=_transition_deviations(mdp, graph, baseline, both, pairs),
-        )
-
-    def _node_utilities(self, mdp: TabularMDP, graph: StateGraph) -> NDArray[np.float64]:
-        if self.deviation != "attainable_utility":
-            return np.empty((graph.size, 0))
-        if isinstance(self.utilities, int):
-            return np.random.default_rng(self.seed).random((graph.size, self.utilities))
-        table = np.array(self.utilities, dtype=np.float64)
-        if len(table) != mdp.num_states:
-            raise ImpactError(
-                f"utilities must have one row for each of the {mdp.num_states} states of the task, not {len(table)}"
-            )
-        compared = graph.node >= 0
-        rows = table[graph.state]
-        if (table[compared] != rows[graph.node[compared]]).any():
-            raise ImpactError("utilities must agree in states that differ in bookkeeping only (equal `mdp.situation`)")
-        return rows
+        return fit(self, self.deviation_choice, mdp)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Impact:
-    """A penalty fitted to a task.
-
-    Attributes:
-        penalty: the choices.
-        mdp: the task, or its product with the baseline's memory; X states, numbered as everything here.
-        state: [X] id of each state in the task's own MDP.
-        memory: [X] what the baseline remembers there, -1 for nothing.
-        deviation: [X, A, K] float64, D of every transition; 0 on padding and in terminal states.
-    """
-
-    penalty: Penalty
-    mdp: TabularMDP
-    state: NDArray[np.int64]
-    memory: NDArray[np.int64]
-    deviation: NDArray[np.float64]
-
-    @cached_property
-    def unit_penalty(self) -> NDArray[np.float64]:
-        """[X, A, K] what each transition is charged at weight 1: D, times `nonterminal_weight` before the end."""
-        factor = np.where(self.mdp.terminal[self.mdp.next_state], 1.0, self.penalty.nonterminal_weight)
-        return self.deviation * factor
-
-    @cached_property
-    def columns(self) -> NDArray[np.float64]:
-        """[X, A, K, 4]: reward, performance, side effect and impact of each transition."""
-        mdp = self.mdp
-        return np.stack([mdp.reward, mdp.performance, mdp.side_effect, self.unit_penalty], axis=3)
-
-    def penalised_reward(self, weight: float) -> NDArray[np.float64]:
-        """[X, A, K] what the agent is paid: reward less weight times the unit penalty."""
-        return self.mdp.reward - weight * self.unit_penalty
-
-    def start_index(self, state: int) -> int:
-        """The index of an episode's first state, given its id in the task's MDP."""
-        return int(np.flatnonzero((self.state == state) & (self.mdp.start > 0))[0])
-
-    def follow(self, index: int, action: int, state: int) -> tuple[int, int]:
-        """The outcome k and the next index, when `action` led to the task's state `state`."""
-        following = self.mdp.next_state[index, action]
-        fits = (self.state[following] == state) & (self.mdp.probability[index, action] > 0)
-        k = int(np.flatnonzero(fits)[0])
-        return k, int(following[k])
+def _require_object(name: str, given: object) -> None:
+    if isinstance(given, type):
+        raise ImpactError(f"{name} must be a name or an object: {given.__name__}(), not the class {given.__name__}")
+    if (name == "deviation" and not isinstance(given, Deviation)) or not hasattr(given, "fit"):
+        what = "a ValueFamily, PairDeviation or Deviation" if name == "deviation" else "a Baseline"
+        raise ImpactError(f"{name} must be a name or {what}, not {given!r}")
 
 
-def _checked_utilities(utilities: int | Sequence[Sequence[float]] | NDArray[Any]) -> Utilities:
-    """A count as it is; a table as tuples, so that a penalty stays hashable and plain."""
+def _checked_utilities(utilities: Any) -> Any:
+    """A count or a name as it is; tables and functions as tuples, so that a penalty stays hashable and plain."""
+    if isinstance(utilities, str) and utilities == STATES:
+        return utilities
     if isinstance(utilities, int | np.integer) and not isinstance(utilities, bool):
         return whole_number("utilities", utilities, at_least=1)
+    if isinstance(utilities, list | tuple) and utilities and all(callable(u) for u in utilities):
+        return tuple(utilities)
     try:
         table = np.array(utilities, dtype=np.float64)
     except (TypeError, ValueError):
         table = np.empty(0)
     if table.ndim != 2 or table.size == 0 or not np.isfinite(table).all():
         raise ImpactError(
-            "utilities must be a number of utilities to draw, or a table of finite numbers with one row per state "
-            "and one column per utility"
+            "utilities must be a number of utilities to draw, 'states', a list of functions of the state, or a table "
+            "of finite numbers with one row per state and one column per utility"
         )
     return tuple(map(tuple, table.tolist()))
 
 
-def _transition_deviations(
-    mdp: TabularMDP, graph: StateGraph, baseline: Baseline, both: Product, pairs: PairDeviation
-) -> NDArray[np.float64]:
-    """[X, A, K]; each distinct pair of node and memory is evaluated once."""
-    target = mdp.next_state[both.state]
-    node_after = graph.node[target].astype(np.int64)
-    node_before = graph.node[both.state].astype(np.int64)
-    live = np.flatnonzero(~mdp.terminal[both.state])
-    memory_after = np.full(len(both.state), -1)
-    memory_after[live] = baseline.advance(graph, both.memory[live], node_before[live])
-
-    left = node_after < 0
-    node = np.where(left, node_before[:, None, None], node_after)
-    memory = np.where(left, both.memory[:, None, None], memory_after[:, None, None])
-    real = (mdp.probability[both.state] > 0) & ~mdp.terminal[both.state][:, None, None]
-
-    base = 2 * graph.size
-    codes, inverse = np.unique(node[real] * base + memory[real], return_inverse=True)
-    references, weights = baseline.reference(graph, codes % base)
-    count = references.shape[1]
-    values = pairs(np.repeat(codes // base, count), references.ravel()).reshape(references.shape)
-    deviation = np.zeros(target.shape)
-    deviation[real] = (weights * values).sum(axis=1)[inverse]
-    return deviation
+def _checked_features(features: Any) -> Any:
+    """Pairs of a name and a weight or function, from a mapping, from pairs, or from names alone."""
+    if features is None:
+        return None
+    pairs = features.items() if isinstance(features, Mapping) else features
+    try:
+        pairs = [(entry, 1.0) if isinstance(entry, str) else tuple(entry) for entry in pairs]
+        result = tuple((str(name), value if callable(value) else real_number(name, value)) for name, value in pairs)
+    except (TypeError, ValueError):
+        result = ()
+    if isinstance(features, str) or not result or len(dict(result)) < len(result):
+        raise ImpactError(
+            "features must be names of features, or a table from different names to weights or functions of the state; "
+            f"not {features!r}"
+        )
+    return result
 
 
-def penalty_from_settings(settings: Mapping[str, Any]) -> Penalty:
-    """A penalty from plain settings; unknown keys get their near ones."""
-    if not isinstance(settings, Mapping):
-        raise ImpactError(f"a penalty is a table of its settings, as {{ deviation = ... }}, not {settings!r}")
-    known = [field.name for field in fields(Penalty)]
-    for name in settings:
-        require_known("penalty setting", name, known)
-    return Penalty(**settings)
+def _feature_label(name: str, value: Any) -> str:
+    return name if callable(value) or value == 1 else f"{name}:{value:g}"
+
+
+def _checked_allowed(allowed: Any) -> tuple[str, ...] | None:
+    if allowed is None:
+        return None
+    changes = () if isinstance(allowed, str) else tuple(allowed)
+    for change in changes:
+        if not (isinstance(change, str) and len(change) == 3 and change[1] == ">"):
+            raise ImpactError(f'an allowed change is written "c>c\'", two characters of the board or *, not {change!r}')
+    if isinstance(allowed, str):
+        raise ImpactError(f'allowed is a list of changes, as ["{allowed}"], not {allowed!r}')
+    return changes
+
+
+def _checked_policy(policy: Any) -> str | tuple[int, ...] | None:
+    if policy is None or isinstance(policy, str):
+        return policy
+    try:
+        return tuple(whole_number("an action of policy", a, at_least=0) for a in np.asarray(policy).tolist())
+    except TypeError:
+        raise ImpactError(
+            f"policy must be 'random', the name of an action, or one action index per state; not {policy!r}"
+        ) from None

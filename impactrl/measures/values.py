@@ -5,24 +5,31 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from impactrl.dynamic_programming import optimal_values
 from impactrl.errors import ImpactError
-from impactrl.graph import shortest_distances
 from impactrl.measures.state_graph import StateGraph
+from impactrl.policy_iteration import dynamics, optimum
+from impactrl.reach import reach_columns
 
-__all__ = ["attainable_utilities", "reachability", "rollout_pairs", "rollout_values"]
+__all__ = [
+    "attainable_utilities",
+    "departure_values",
+    "inaction_values",
+    "power",
+    "reachability",
+    "rollout_pairs",
+    "rollout_values",
+]
 
 MAX_TABLE_BYTES = 4 * 2**30  # the work on a table needs up to five times its size
 
 
-def reachability(graph: StateGraph, *, discount: float) -> NDArray[np.float64]:
-    """`R(x; y) = max_policy E[discount^N]`, N the steps from x until y is first reached.
+def reachability(graph: StateGraph, *, discount: float, horizon: int | None = None) -> NDArray[np.float64]:
+    """`R(x; y)`, the reachability of every node from every node; see `reach.Search.columns`.
 
-    Krakovna et al. (2019), arXiv 1806.01186, section 3. With discount 1: the largest probability of ever
-    reaching y.
+    Krakovna et al. (2019), arXiv 1806.01186, section 3.
 
     Returns:
-        [N, N] in [0, 1], `R[x, y]`; `R[x, x] = 1`, 0 where y cannot be reached.
+        [N, N] in [0, 1], `R[x, y]`.
 
     Raises:
         ImpactError: the table would not fit in memory.
@@ -30,19 +37,15 @@ def reachability(graph: StateGraph, *, discount: float) -> NDArray[np.float64]:
     size = graph.size
     if size * size * 8 > MAX_TABLE_BYTES:
         raise ImpactError(
-            f"reachability of {size} states from {size} states needs {size * size * 8 / 2**30:.0f} GiB; "
-            f"{MAX_TABLE_BYTES // 2**30} GiB are allowed. Use attainable_utility, or a smaller level"
+            f"the reachability of {size} states from {size} states needs {size * size * 8 / 2**30:.0f} GiB; "
+            f"{MAX_TABLE_BYTES // 2**30} GiB are allowed. Leave rollouts out, use another deviation or a smaller level"
         )
-    if not graph.deterministic:
-        table: NDArray[np.float64] = _reach_stochastic(graph.successor, graph.probability, discount)
-        return table
-    distance = shortest_distances(np.where(graph.available, graph.successor[:, :, 0], -1))
-    powers = np.append(float(discount) ** np.arange(distance.max(initial=0) + 1), 0.0)
-    reach: NDArray[np.float64] = powers[distance]  # UNREACHABLE is -1, the last entry
-    return reach
+    return reach_columns(graph.successor, graph.probability, np.arange(size), discount=discount, horizon=horizon)
 
 
-def attainable_utilities(graph: StateGraph, utilities: NDArray[np.float64], *, discount: float) -> NDArray[np.float64]:
+def attainable_utilities(
+    graph: StateGraph, utilities: NDArray[np.float64], *, discount: float, clip: bool = False
+) -> NDArray[np.float64]:
     """`V_u(x) = u(x) + discount * max_a E[V_u(x')]`, the utility of x itself included.
 
     Krakovna et al. (2019), arXiv 1806.01186, section 4 (value differences); `Q_u(s, a) = E[V_u(s')]` of Turner
@@ -52,53 +55,126 @@ def attainable_utilities(graph: StateGraph, utilities: NDArray[np.float64], *, d
         graph: N nodes.
         utilities: [N, U], one column per utility.
         discount: below 1.
+        clip: keep the values in [0, 1] in every backup, as the program of Turner et al. does for the indicators of
+            states: with them, the value is the discounted reachability.
 
     Returns:
         [N, U].
     """
+    if clip:
+        clipped: NDArray[np.float64] = _clipped_values(
+            graph.successor, graph.probability, graph.available, utilities, discount
+        )
+        return clipped
     values = np.empty_like(utilities)
+    stuck = ~np.asarray(graph.available.any(axis=1))
+    within = graph.available | stuck[:, None]
+    ends = np.zeros_like(within)
+    task = dynamics(graph.successor, graph.probability, ends, utilities[:, None], discount=discount)
+    policy = within.argmax(axis=1)
     for u in range(utilities.shape[1]):
-        reward = np.where(graph.available, utilities[:, u, None], -np.inf)
-        reward[~graph.available.any(axis=1), 0] = utilities[~graph.available.any(axis=1), u]
-        values[:, u] = optimal_values(graph.successor, graph.probability, reward, discount=discount).values
+        paid = np.broadcast_to(utilities[:, u, None], within.shape)
+        policy, values[:, u] = optimum(task, np.ascontiguousarray(paid), policy, within=within)
     return values
 
 
-def rollout_values(noop: "sparse.csr_array", values: NDArray[np.float64], *, discount: float) -> NDArray[np.float64]:
+def departure_values(graph: StateGraph, values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`max_a E[V(x')]`: the best value among the states that can follow; 0 where nothing follows.
+
+    The `max_a Q(x, a)` of Turner et al. (2020), for V that includes the utility of the state itself.
+
+    Args:
+        graph: N nodes.
+        values: [N, U].
+
+    Returns:
+        [N, U].
+    """
+    best = np.full_like(values, -np.inf)
+    for a in range(graph.successor.shape[1]):
+        expected = np.zeros_like(values)
+        for k in range(graph.successor.shape[2]):
+            expected += graph.probability[:, a, k, None] * values[graph.successor[:, a, k]]
+        best = np.where(graph.available[:, a, None], np.maximum(best, expected), best)
+    follows = np.asarray(graph.available.any(axis=1))
+    return np.where(follows[:, None], best, 0.0)
+
+
+def inaction_values(graph: StateGraph, utilities: NDArray[np.float64], *, discount: float) -> NDArray[np.float64]:
+    """`V(x) = u(x) + discount * E[V(x')]` where nothing is done in x: the value of a utility under inaction.
+
+    Armstrong and Levinstein (2017), arXiv 1705.10720. A state that nothing follows is worth its own utility.
+
+    Args:
+        graph: N nodes.
+        utilities: [N, U].
+        discount: below 1.
+
+    Returns:
+        [N, U].
+
+    Raises:
+        ImpactError: the world has no no-op.
+    """
+    going = sparse.diags_array(np.asarray(graph.available.any(axis=1), dtype=np.float64))
+    idle = (going @ graph.require_idle("importance")).tocsr()
+    return rollout_values(idle, utilities, discount=discount) / (1 - discount)
+
+
+def power(graph: StateGraph, utilities: NDArray[np.float64], *, discount: float) -> NDArray[np.float64]:
+    """`(1 - discount) / discount * mean_u(V_u(x) - u(x))`: the average ability to achieve goals.
+
+    Turner et al. (2021), Optimal policies tend to seek power, arXiv 1912.01683; the expectation over
+    utilities is the mean over those given.
+
+    Args:
+        graph: N nodes.
+        utilities: [N, U], drawn uniformly in [0, 1).
+        discount: in (0, 1).
+
+    Returns:
+        [N], in [0, 1].
+    """
+    ahead = departure_values(graph, attainable_utilities(graph, utilities, discount=discount))
+    mean: NDArray[np.float64] = (1 - discount) * ahead.mean(axis=1)
+    return mean
+
+
+def rollout_values(idle: "sparse.csr_array", values: NDArray[np.float64], *, discount: float) -> NDArray[np.float64]:
     """`W = (1 - discount) sum_j discount^j P^j V`: the values along a rollout of no-ops, in discounted mean.
 
     Krakovna et al. (2019), arXiv 1806.01186, section 2 (inaction rollouts), for separable deviations. Exact, also
     where the no-ops run in a cycle.
 
     Args:
-        noop: [N, N] transition matrix P of the no-op.
+        idle: [N, N] transition matrix P of doing nothing.
         values: [N, U] the value family V.
         discount: of the rollout, in [0, 1).
 
     Returns:
         [N, U].
     """
-    total, power, factor = (1 - discount) * values, noop, discount
+    total, power, factor = (1 - discount) * values, idle, discount
     while factor > np.finfo(np.float64).eps / 16:
         total = total + factor * (power @ total)
         power, factor = power @ power, factor * factor
     return total
 
 
-def rollout_pairs(noop: "sparse.csr_array", deviation: NDArray[np.float64], *, discount: float) -> NDArray[np.float64]:
+def rollout_pairs(idle: "sparse.csr_array", deviation: NDArray[np.float64], *, discount: float) -> NDArray[np.float64]:
     """`(1 - discount) sum_j discount^j E[D(S_j; B_j)]` for two parallel rollouts of no-ops.
 
     For deviations of pairs that are no value differences. In a stochastic world the two roll out independently.
 
     Args:
-        noop: [N, N] transition matrix of the no-op.
+        idle: [N, N] transition matrix of doing nothing.
         deviation: [N, N] `D[s, b]`.
         discount: of the rollout, in [0, 1).
 
     Returns:
         [N, N].
     """
-    total, power, factor = (1 - discount) * deviation, noop, discount
+    total, power, factor = (1 - discount) * deviation, idle, discount
     while factor > np.finfo(np.float64).eps / 16:
         total = total + factor * (power @ (power @ total.T).T)
         power, factor = power @ power, factor * factor
@@ -106,29 +182,30 @@ def rollout_pairs(noop: "sparse.csr_array", deviation: NDArray[np.float64], *, d
 
 
 @numba.njit(cache=True, nogil=True)
-def _reach_stochastic(
-    successor: NDArray[np.int32], probability: NDArray[np.float64], discount: float
+def _clipped_values(
+    successor: NDArray[np.int32],
+    probability: NDArray[np.float64],
+    available: NDArray[np.bool_],
+    utilities: NDArray[np.float64],
+    discount: float,
 ) -> NDArray[np.float64]:
-    """Value iteration from 0 for every goal: increases to the least fixed point, which is the reachability."""
+    """Gauss-Seidel value iteration with every value kept in [0, 1], from 0."""
     count, num_actions, num_outcomes = successor.shape
-    table = np.zeros((count, count))
-    values = np.empty(count)
-    for goal in range(count):
-        values[:] = 0.0
-        values[goal] = 1.0
-        residual = 1.0
-        while residual > 1e-15:
-            residual = 0.0
+    values = np.zeros(utilities.shape)
+    for u in range(utilities.shape[1]):
+        change = 1.0
+        while change > 1e-15:
+            change = 0.0
             for x in range(count - 1, -1, -1):
-                if x == goal:
-                    continue
-                best = 0.0
+                best = -np.inf
                 for a in range(num_actions):
-                    total = 0.0
-                    for k in range(num_outcomes):
-                        total += probability[x, a, k] * values[successor[x, a, k]]
-                    best = max(best, discount * total)
-                residual = max(residual, best - values[x])
-                values[x] = best
-        table[:, goal] = values
-    return table
+                    if available[x, a]:
+                        total = 0.0
+                        for k in range(num_outcomes):
+                            total += probability[x, a, k] * values[successor[x, a, k], u]
+                        best = max(best, total)
+                value = utilities[x, u] + (discount * best if best > -np.inf else 0.0)
+                value = min(max(value, 0.0), 1.0)
+                change = max(change, abs(value - values[x, u]))
+                values[x, u] = value
+    return values

@@ -14,7 +14,8 @@ from impactrl.agents.q_learning import train
 from impactrl.compile import compile_mdp
 from impactrl.errors import ImpactError
 from impactrl.mdp import TabularMDP
-from impactrl.measures.penalty import Impact, Penalty
+from impactrl.measures.impact import Impact
+from impactrl.measures.penalty import Penalty
 from impactrl.runs.specification import Environment, RunSpecification
 
 __all__ = ["RunResult", "execute", "fitted"]

@@ -10,7 +10,8 @@ from typing import Any, Literal
 import numpy as np
 
 from impactrl.errors import ImpactError, require_known, whole_number
-from impactrl.measures.penalty import Penalty, penalty_from_settings
+from impactrl.measures.penalty import Penalty
+from impactrl.measures.presets import penalty_from_settings
 from impactrl.runs.lines import line_of
 from impactrl.runs.specification import AGENTS, Agent, Environment
 from impactrl.runs.sweep import Sweep, weight_of

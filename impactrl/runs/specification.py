@@ -130,7 +130,7 @@ class RunSpecification:
         added later changes no hash. (So a default, once released, never changes.)
 
         Raises:
-            ImpactError: a setting is an object that has no text, so that the run could not be told from others.
+            ImpactError: the penalty has an object without a name, or a function: see `Penalty.settings`.
         """
         agent, penalty = _agent_json(self.agent), _penalty_json(self.penalty)
         return f'{{"agent":{agent},"environment":{self.environment.to_json()},"penalty":{penalty},"seed":{self.seed}}}'
@@ -194,7 +194,7 @@ def _agent_json(agent: Agent) -> str:
 
 @lru_cache(maxsize=1024)
 def _penalty_json(penalty: Penalty) -> str:
-    return _json(_given(penalty))
+    return _json(penalty.settings())
 
 
 def _registration(name: str) -> dict[str, Any]:
@@ -222,7 +222,7 @@ def _register(name: str, registered: Mapping[str, Any]) -> None:
         environment_id(name)  # raises: a level that is not here
 
 
-def _given(settings: Agent | Penalty) -> dict[str, Any]:
+def _given(settings: Agent) -> dict[str, Any]:
     """The fields that do not have their default value."""
     values = {each.name: getattr(settings, each.name) for each in fields(settings)}
     defaults = {each.name: _default(each) for each in fields(settings)}
@@ -252,8 +252,4 @@ def _canonical(value: Any) -> Any:
         return {key: _canonical(entry) for key, entry in value.items()}
     if isinstance(value, tuple | list):
         return [_canonical(entry) for entry in value]
-    if value is not None and not isinstance(value, str | int | float):
-        raise ImpactError(
-            f"a run is kept by its text, and {value!r} has none: register it under a name, and give the name"
-        )
     return int(value) if isinstance(value, bool) or (isinstance(value, float) and value.is_integer()) else value

@@ -19,7 +19,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from impactrl.errors import ImpactError
-from impactrl.measures.penalty import COLUMNS
+from impactrl.measures.impact import COLUMNS
 from impactrl.runs.execution import RunResult
 from impactrl.runs.specification import RunSpecification, agent_label
 
@@ -224,8 +224,8 @@ class Store:
             specification.environment.label,
             agent_label(specification.agent),
             penalty.label,
-            penalty.deviation,
-            penalty.baseline,
+            penalty.deviation_name,
+            penalty.baseline_name,
             penalty.weight,
             specification.seed,
         )

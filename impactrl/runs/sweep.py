@@ -57,7 +57,7 @@ class Sweep:
         agents: who plays.
 
     Raises:
-        ImpactError: nothing to do, a name nobody knows, or the same entry twice.
+        ImpactError: nothing to do, a name nobody knows, the same entry twice, or a penalty that cannot be written down.
     """
 
     environments: tuple[Environment, ...]
@@ -81,6 +81,8 @@ class Sweep:
             object.__setattr__(self, "weights", tuple(weight_of(w) for w in self.weights))
         for agent in self.agents:
             agent_name(agent)
+        for penalty in self.penalties:
+            penalty.settings()  # raises now, not when the first run is stored, if it cannot be written down
         for name in ("environments", "penalties", "agents"):
             entries = getattr(self, name)
             if not entries:

@@ -1,0 +1,107 @@
+"""`Impact`: a penalty fitted to a task, the charge of every transition."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from impactrl.errors import ImpactError
+from impactrl.mdp import TabularMDP
+
+if TYPE_CHECKING:
+    from impactrl.measures.penalty import Penalty
+
+__all__ = ["COLUMNS", "Impact"]
+
+COLUMNS = ("reward", "performance", "side_effect", "completed", "impact")
+"""The five columns of every result, in order. Impact is the summed penalty at weight 1."""
+
+Contributions = Callable[[int, int, int], pd.Series]
+"""From x, a, k to what every value adds to D there, by name."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Impact:
+    """A penalty fitted to a task.
+
+    Attributes:
+        penalty: the choices.
+        mdp: the task, or its product with the baseline's memory; X states, numbered as everything here.
+        state: [X] id of each state in the task's own MDP.
+        memory: [X] what the baseline remembers there, -1 for nothing.
+        deviation: [X, A, K] float64, D of every transition; 0 on padding and in terminal states.
+        standard_error: [X, A, K] of D as an estimate, where the penalty samples goals; else None.
+    """
+
+    penalty: "Penalty"
+    mdp: TabularMDP
+    state: NDArray[np.int64]
+    memory: NDArray[np.int64]
+    deviation: NDArray[np.float64]
+    standard_error: NDArray[np.float64] | None = None
+    _terms: Contributions | None = None
+
+    @cached_property
+    def unit_penalty(self) -> NDArray[np.float64]:
+        """[X, A, K] what each transition is charged at weight 1: D, times `nonterminal_weight` before the end."""
+        factor = np.where(self.mdp.terminal[self.mdp.next_state], 1.0, self.penalty.nonterminal_weight)
+        return self.deviation * factor
+
+    @cached_property
+    def columns(self) -> NDArray[np.float64]:
+        """[X, A, K, 4]: reward, performance, side effect and impact of each transition."""
+        mdp = self.mdp
+        return np.stack([mdp.reward, mdp.performance, mdp.side_effect, self.unit_penalty], axis=3)
+
+    def penalised_reward(self, weight: float) -> NDArray[np.float64]:
+        """[X, A, K] what the agent is paid: reward less weight times the unit penalty."""
+        return self.mdp.reward - weight * self.unit_penalty
+
+    def contributions(self, index: int, action: int, k: int = 0) -> pd.Series:
+        """What each value of the family adds to the deviation of a transition, largest first.
+
+        Of values that the deviation is a mean or weighted sum of, in the units of the deviation: under the norm "L1"
+        and a scale of values they add up to it, before a scale of steps.
+
+        Args:
+            index: x, of the state that is left.
+            action: a.
+            k: of the outcome.
+
+        Returns:
+            A series from what the values are of ("state 12", "utility 3", a feature's name) to numbers.
+
+        Raises:
+            ImpactError: the deviation is no difference of values.
+        """
+        if self._terms is None:
+            raise ImpactError(f"{self.penalty.deviation_name} is no difference of values: there is nothing to break up")
+        terms = self._terms(index, action, k)
+        return terms.iloc[np.argsort(-terms.abs().to_numpy(), kind="stable")]
+
+    def start_index(self, state: int) -> int:
+        """The index of an episode's first state, given its id in the task's MDP."""
+        return int(np.flatnonzero((self.state == state) & (self.mdp.start > 0))[0])
+
+    def follow(self, index: int, action: int, state: int, rng: np.random.Generator) -> tuple[int, int]:
+        """The outcome k and the next index, when `action` led to the task's state `state`.
+
+        Args:
+            index: x, before the step.
+            action: a.
+            state: id of the task's state that was reached.
+            rng: of a sampled baseline, which may have gone different ways; not asked where there is one.
+        """
+        following = self.mdp.next_state[index, action]
+        chance = np.where(self.state[following] == state, self.mdp.probability[index, action], 0.0)
+        fits = np.flatnonzero(chance)
+        k = int(
+            fits[0]
+            if (following[fits] == following[fits[0]]).all()
+            else rng.choice(fits, p=chance[fits] / chance.sum())
+        )
+        return k, int(following[k])

@@ -1,0 +1,569 @@
+"""Reachability of some goals from every node, a block of goals at a time.
+
+`R(x; g) = max_policy E[discount^N]`, N the steps from x until g is first reached; 1 at g, 0 where it cannot be reached
+(Krakovna et al. 2019, arXiv 1806.01186, section 3).
+
+Where every action has one outcome, R is a power of the discount, and 64 goals are searched for at once, backwards and
+breadth-first, a bit of a word for each (Then et al. 2014, "The More the Merrier: Efficient Multi-Source Graph
+Traversal"). Elsewhere it is the least fixed point of a Bellman equation, found by value iteration from 0, 64 goals side
+by side, component by component from the goals upwards.
+"""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numba
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from impactrl.components import components
+from impactrl.errors import ImpactError, real_number, whole_number
+from impactrl.graph import (
+    PROBABILITY_TOLERANCE,
+    Adjacency,
+    adjacency,
+    certain,
+    check_transitions,
+    edges,
+    node_ids,
+)
+
+__all__ = ["Search", "prepare", "reach_columns"]
+
+BLOCK = 64
+"""Goals that are worked on at once: the bits of a word."""
+TOLERANCE = 1e-12
+"""Absolute, on reachabilities in a world of chance."""
+
+
+class Actions(NamedTuple):
+    """What the actions of every node can lead to, other than to stay; R actions that do more than stay, E outcomes.
+
+    Attributes:
+        first: [N + 1] int64; the actions of node x are `first[x] : first[x + 1]`.
+        outcome: [R + 1] int64; those of action r are `outcome[r] : outcome[r + 1]`.
+        target: [E] int32.
+        weight: [E] float64, probability of the outcome.
+        stay: [R] float64, probability to stay in the node.
+        leaves: [R] bool, whether it can happen that nothing of the graph follows.
+    """
+
+    first: NDArray[np.int64]
+    outcome: NDArray[np.int64]
+    target: NDArray[np.int32]
+    weight: NDArray[np.float64]
+    stay: NDArray[np.float64]
+    leaves: NDArray[np.bool_]
+
+
+class Sweep(NamedTuple):
+    """In which order values are computed.
+
+    Attributes:
+        order: [N] int32, nodes by component, the last first: what a component leads to is done before it.
+        first: [C + 1] int64; component i of that order is `order[first[i] : first[i + 1]]`.
+    """
+
+    order: NDArray[np.int32]
+    first: NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Search:
+    """A graph of transitions made ready for `columns`; by `prepare`.
+
+    Attributes:
+        size: N, the number of nodes.
+        successor: [N, A, K] int32.
+        probability: [N, A, K].
+        before: the nodes that some action can lead from to each.
+        actions: None if every action has one outcome.
+        sweep: None if every action has one outcome.
+        place: [N] int64, where each node comes when goals are put into blocks; like goals together. No number
+            depends on it.
+    """
+
+    size: int
+    successor: NDArray[np.int32]
+    probability: NDArray[np.float64]
+    before: Adjacency
+    actions: Actions | None
+    sweep: Sweep | None
+    place: NDArray[np.int64]
+
+    def columns(
+        self, goals: ArrayLike, *, discount: float, horizon: int | None = None, threads: int | None = None
+    ) -> NDArray[np.float64]:
+        """Reachability of each goal from every node.
+
+        Exact up to rounding where every action has one outcome, or with a horizon. Otherwise values increase from 0
+        towards R. With a discount below 1 they stop when no value of a component changed by more than
+        `1e-12 (1 - discount) / discount` in a sweep, so that the error is at most 1e-12, or when rounding allows no
+        better. With discount 1, what is reached surely (R = 1) and what is not reached (R = 0) is found by search and
+        exact; the other values stop when nothing changes any more. Their error is that of rounding in one sweep
+        (about 1e-16) times the expected number of steps that the best policy makes among them: below 1e-10 unless
+        these are more than a hundred thousand or so.
+
+        A column does not depend, in any bit, on what else is asked for or on the number of threads. Blocks of 64
+        goals run in parallel; each takes up to `512 N` bytes, or twice that with a horizon, beside the result.
+
+        Args:
+            goals: [G] nodes.
+            discount: in [0, 1].
+            horizon: h instead of "first reached": `discount^h` times the largest probability of being at the goal after
+                exactly h steps, as in the experiments of Shah et al. (2019, arXiv 1902.04198); where nothing follows
+                one stays. None: when first reached.
+            threads: at most so many at once; default one per core.
+
+        Returns:
+            [N, G] in [0, 1].
+
+        Raises:
+            ImpactError: a goal that is no node, or a setting outside its range.
+        """
+        wanted = node_ids("goals", goals, self.size)
+        if not 0 <= real_number("discount", discount) <= 1:
+            raise ImpactError(f"discount must be in [0, 1], not {discount}")
+        steps = None if horizon is None else whole_number("horizon", horizon, at_least=0)
+        workers = (os.cpu_count() or 1) if threads is None else whole_number("threads", threads, at_least=1)
+        out = np.zeros((self.size, len(wanted)))
+        order = np.argsort(self.place[wanted], kind="stable")
+        blocks = [order[i : i + BLOCK] for i in range(0, len(order), BLOCK)]
+
+        if steps is not None:
+
+            def solve(block: NDArray[np.int64]) -> None:
+                _count_down(self.successor, self.probability, wanted[block], steps, block, out)
+        elif self.actions is None or self.sweep is None:
+            powers = np.power(float(discount), np.arange(self.size + 1.0))
+
+            def solve(block: NDArray[np.int64]) -> None:
+                _search_backwards(self.before, wanted[block], powers, block, out)
+        else:
+            actions, sweep = _without_staying(self.actions, discount), self.sweep
+            threshold = TOLERANCE * (1 - discount) / discount if discount > 0 else np.inf
+
+            def solve(block: NDArray[np.int64]) -> None:
+                _iterate(self.before, actions, sweep, wanted[block], discount == 1, threshold, block, out)
+
+        if blocks:
+            with ThreadPoolExecutor(min(workers, len(blocks))) as pool:
+                list(pool.map(solve, blocks))
+        return out if steps is None else out * float(discount) ** steps
+
+
+def prepare(successor: NDArray[np.int32], probability: NDArray[np.float64]) -> Search:
+    """Makes a graph ready for any number of blocks of goals.
+
+    Args:
+        successor: [N, A, K].
+        probability: [N, A, K], 0 where there is no such outcome. Those of an action may sum to less than 1: with the
+            rest nothing of the graph follows.
+
+    Raises:
+        ImpactError: shapes that differ, a successor that is no node, probabilities that are none.
+
+    >>> corridor = prepare(np.array([[[1]], [[2]], [[2]]], dtype=np.int32), np.ones((3, 1, 1)))
+    >>> corridor.columns([2], discount=0.5).tolist()
+    [[0.25], [0.5], [1.0]]
+    """
+    check_transitions(successor, probability)
+    count = len(successor)
+    source, target = edges(successor, probability)
+    before = adjacency(target, source, count)
+    if certain(probability):
+        return Search(
+            size=count,
+            successor=successor,
+            probability=probability,
+            before=before,
+            actions=None,
+            sweep=None,
+            place=np.arange(count),
+        )
+    found = components(successor, probability)
+    # Later nodes are further from the start and, mostly, closer to what the others have to reach.
+    nodes = np.lexsort((-np.arange(count), -found.label.astype(np.int64)))
+    first = np.zeros(len(found.size) + 1, dtype=np.int64)
+    np.cumsum(found.size[::-1], out=first[1:])
+    actions = _actions(successor, probability)
+    # A block takes as many sweeps as its slowest goal, and goals that are hard to hit are slow: those together.
+    entry = np.zeros(count)
+    np.maximum.at(entry, actions.target, actions.weight)
+    place = np.empty(count, dtype=np.int64)
+    place[np.lexsort((entry, found.label))] = np.arange(count)
+    sweep = Sweep(nodes.astype(np.int32), first)
+    return Search(
+        size=count,
+        successor=successor,
+        probability=probability,
+        before=before,
+        actions=actions,
+        sweep=sweep,
+        place=place,
+    )
+
+
+def reach_columns(
+    successor: NDArray[np.int32],
+    probability: NDArray[np.float64],
+    goals: ArrayLike,
+    *,
+    discount: float,
+    horizon: int | None = None,
+    threads: int | None = None,
+) -> NDArray[np.float64]:
+    """Reachability of each goal from every node: `prepare`, then `Search.columns`, which say more.
+
+    Args:
+        successor: [N, A, K].
+        probability: [N, A, K], 0 where there is no such outcome.
+        goals: [G] nodes.
+        discount: in [0, 1].
+        horizon: see `Search.columns`.
+        threads: at most so many at once; default one per core.
+
+    Returns:
+        [N, G] in [0, 1].
+
+    Raises:
+        ImpactError: as `prepare` and `Search.columns`.
+
+    A gamble that succeeds with probability 1/4, fails for good with 1/4 and can be repeated otherwise:
+
+    >>> successor = np.array([[[0, 1, 2]], [[1, 1, 1]], [[2, 2, 2]]], dtype=np.int32)
+    >>> probability = np.array([[[0.5, 0.25, 0.25]], [[1, 0, 0]], [[1, 0, 0]]])
+    >>> reach_columns(successor, probability, [1], discount=1.0).tolist()
+    [[0.5], [1.0], [0.0]]
+    >>> reach_columns(successor, probability, [1], discount=1.0, horizon=2).tolist()
+    [[0.375], [1.0], [0.0]]
+    """
+    search = prepare(successor, probability)
+    return search.columns(goals, discount=discount, horizon=horizon, threads=threads)
+
+
+def _actions(successor: NDArray[np.int32], probability: NDArray[np.float64]) -> Actions:
+    stays = successor == np.arange(len(successor))[:, None, None]
+    moves = (probability > 0) & ~stays
+    useful = moves.any(axis=2)
+    moves = moves[useful]
+    stay = np.where(stays, probability, 0.0).sum(axis=2)[useful]
+    return Actions(
+        first=np.concatenate([[0], np.cumsum(useful.sum(axis=1))]),
+        outcome=np.concatenate([[0], np.cumsum(moves.sum(axis=1))]),
+        target=successor[useful][moves],
+        weight=probability[useful][moves],
+        stay=stay,
+        leaves=probability[useful].sum(axis=1) < 1 - PROBABILITY_TOLERANCE,
+    )
+
+
+def _without_staying(actions: Actions, discount: float) -> Actions:
+    """The same values from actions that are repeated until they lead on.
+
+    `V = max_r discount (stay_r V + rest_r)` and `V = max_r discount rest_r / (1 - discount stay_r)` have the same
+    solutions; the second converges faster, and at least as fast as the discount.
+    """
+    moving = np.add.reduceat(actions.weight, actions.outcome[:-1]) if len(actions.stay) else np.empty(0)
+    # 1 - discount * stay, without the cancellation where staying is almost sure.
+    leaving = np.where(actions.leaves, 1 - actions.stay - moving, 0.0)
+    otherwise = moving + leaving + (1 - discount) * actions.stay
+    factor = np.repeat(discount / otherwise, np.diff(actions.outcome))
+    return actions._replace(weight=factor * actions.weight, stay=np.zeros_like(actions.stay))
+
+
+def _bit_numbers() -> NDArray[np.int64]:
+    """Position of the one bit of a word, at the upper six bits of its product with `DE_BRUIJN`."""
+    numbers = np.empty(64, dtype=np.int64)
+    for i in range(64):
+        numbers[(int(DE_BRUIJN) << i) % 2**64 >> 58] = i
+    return numbers
+
+
+DE_BRUIJN = np.uint64(0x03F79D71B4CB0A89)
+BIT_NUMBERS = _bit_numbers()
+
+
+@numba.njit(cache=True, nogil=True)
+def _lowest(bits: np.uint64) -> tuple[int, np.uint64]:
+    """The position of the lowest bit, and the bits without it."""
+    one = bits & (~bits + np.uint64(1))
+    return BIT_NUMBERS[(one * DE_BRUIJN) >> np.uint64(58)], bits ^ one
+
+
+@numba.njit(cache=True, nogil=True)
+def _search_backwards(
+    before: Adjacency,
+    goals: NDArray[np.int64],
+    powers: NDArray[np.float64],
+    column: NDArray[np.int64],
+    out: NDArray[np.float64],
+) -> None:
+    """Writes `powers[d]` for every node at a distance d < len(powers) from a goal into the goal's column."""
+    count = len(before.first) - 1
+    seen, front, found = np.zeros((3, count), dtype=np.uint64)
+    here, there = np.empty((2, count), dtype=np.int32)
+    num_here = 0
+    for j in range(len(goals)):
+        g = goals[j]
+        if front[g] == 0:
+            here[num_here] = g
+            num_here += 1
+        front[g] |= np.uint64(1) << np.uint64(j)
+        out[g, column[j]] = powers[0]
+        seen[g] = front[g]
+    for distance in range(1, len(powers)):
+        num_there = 0
+        for i in range(num_here):
+            y = here[i]
+            bits = front[y]
+            front[y] = 0
+            for e in range(before.first[y], before.first[y + 1]):
+                x = before.node[e]
+                new = bits & ~seen[x]
+                if new != 0:
+                    if found[x] == 0:
+                        there[num_there] = x
+                        num_there += 1
+                    found[x] |= new
+        if num_there == 0:
+            break
+        value = powers[distance]
+        for i in range(num_there):
+            x = there[i]
+            bits = found[x]
+            found[x] = 0
+            front[x] = bits
+            seen[x] |= bits
+            while bits != 0:
+                j, bits = _lowest(bits)
+                out[x, column[j]] = value
+        here, there = there, here
+        num_here = num_there
+
+
+@numba.njit(cache=True, nogil=True)
+def _goal_bits(count: int, goals: NDArray[np.int64]) -> NDArray[np.uint64]:
+    bits = np.zeros(count, dtype=np.uint64)
+    for j in range(len(goals)):
+        bits[goals[j]] |= np.uint64(1) << np.uint64(j)
+    return bits
+
+
+@numba.njit(cache=True, nogil=True)
+def _reached(before: Adjacency, goals: NDArray[np.int64]) -> NDArray[np.uint64]:
+    """[N] the goals that can be reached from each node, as bits."""
+    count = len(before.first) - 1
+    reached = _goal_bits(count, goals)
+    waiting = reached != 0
+    queue = np.empty(count, dtype=np.int32)  # in a circle: no node is in it twice
+    tail = 0
+    for x in range(count):
+        if waiting[x]:
+            queue[tail] = x
+            tail += 1
+    head, length = 0, tail
+    tail %= count
+    while length > 0:
+        y = queue[head]
+        head = (head + 1) % count
+        length -= 1
+        waiting[y] = False
+        for e in range(before.first[y], before.first[y + 1]):
+            x = before.node[e]
+            if reached[y] & ~reached[x] != 0:
+                reached[x] |= reached[y]
+                if not waiting[x]:
+                    waiting[x] = True
+                    queue[tail] = x
+                    tail = (tail + 1) % count
+                    length += 1
+    return reached
+
+
+@numba.njit(cache=True, nogil=True)
+def _surely_reached(
+    actions: Actions, sweep: Sweep, goals: NDArray[np.int64], possible: NDArray[np.uint64]
+) -> NDArray[np.uint64]:
+    """[N] the goals that some policy reaches with probability 1, as bits.
+
+    The largest set from which the goal can be reached by actions that never leave the set: de Alfaro (1997), "Formal
+    Verification of Probabilistic Systems"; Baier and Katoen (2008), "Principles of Model Checking", section 10.6.1.
+    """
+    sure = possible.copy()
+    start = _goal_bits(len(sure), goals)
+    while True:
+        reached = start.copy()
+        changed = True
+        while changed:
+            changed = False
+            for x in sweep.order:
+                open_bits = sure[x] & ~reached[x]
+                if open_bits == 0:
+                    continue
+                gain = np.uint64(0)
+                for r in range(actions.first[x], actions.first[x + 1]):
+                    if actions.leaves[r]:
+                        continue
+                    inside, closer = open_bits, np.uint64(0)
+                    for e in range(actions.outcome[r], actions.outcome[r + 1]):
+                        inside &= sure[actions.target[e]]
+                        closer |= reached[actions.target[e]]
+                    gain |= inside & closer
+                if gain != 0:
+                    reached[x] |= gain
+                    changed = True
+        if (reached == sure).all():
+            return sure
+        sure = reached
+
+
+@numba.njit(cache=True, nogil=True)
+def _back_up(
+    actions: Actions,
+    x: int,
+    fixed: np.uint64,
+    values: NDArray[np.float64],
+    best: NDArray[np.float64],
+    total: NDArray[np.float64],
+) -> None:
+    """`best[j] = max_r sum_e weight_e values[target_e, j]`, at most 1, and 1 for the goals whose bits are `fixed`."""
+    width = len(best)
+    here = values[x]
+    for j in range(width):
+        best[j] = 0.0
+    for r in range(actions.first[x], actions.first[x + 1]):
+        e, end = actions.outcome[r], actions.outcome[r + 1]
+        base, scale = here, 0.0
+        while end - e > 2:  # two outcomes at a time: less traffic to `total`
+            p, q = actions.weight[e], actions.weight[e + 1]
+            one, other = values[actions.target[e]], values[actions.target[e + 1]]
+            for j in range(width):
+                total[j] = scale * base[j] + (p * one[j] + q * other[j])
+            base, scale = total, 1.0
+            e += 2
+        p, q = actions.weight[e], actions.weight[end - 1] if end - e > 1 else 0.0
+        one, other = values[actions.target[e]], values[actions.target[end - 1]]
+        for j in range(width):
+            value = scale * base[j] + (p * one[j] + q * other[j])
+            best[j] = value if value > best[j] else best[j]
+    for j in range(width):
+        best[j] = best[j] if best[j] < 1.0 else 1.0
+    while fixed != 0:
+        k, fixed = _lowest(fixed)
+        best[k] = 1.0
+
+
+@numba.njit(cache=True, nogil=True)
+def _indicator(fixed: NDArray[np.uint64], width: int) -> NDArray[np.float64]:
+    """[N, width], 1 where a bit is set."""
+    values = np.zeros((len(fixed), width))
+    for x in range(len(fixed)):
+        bits = fixed[x]
+        while bits != 0:
+            j, bits = _lowest(bits)
+            values[x, j] = 1.0
+    return values
+
+
+@numba.njit(cache=True, nogil=True)
+def _write(values: NDArray[np.float64], column: NDArray[np.int64], out: NDArray[np.float64]) -> None:
+    for x in range(len(out)):
+        for j in range(len(column)):
+            out[x, column[j]] = values[x, j]
+
+
+@numba.njit(cache=True, nogil=True)
+def _count_down(
+    successor: NDArray[np.int32],
+    probability: NDArray[np.float64],
+    goals: NDArray[np.int64],
+    horizon: int,
+    column: NDArray[np.int64],
+    out: NDArray[np.float64],
+) -> None:
+    """The largest probability of being in each goal after exactly `horizon` steps, into their columns."""
+    count, num_actions, num_outcomes = successor.shape
+    width = len(goals)
+    now, later, total = np.zeros((count, width)), np.zeros((count, width)), np.empty(width)
+    for j in range(width):
+        later[goals[j], j] = 1.0
+    for _ in range(horizon):
+        for x in range(count):
+            here = now[x]
+            here[:] = 0.0
+            stuck = True
+            for a in range(num_actions):
+                if probability[x, a, 0] == 1.0:
+                    stuck = False
+                    row = later[successor[x, a, 0]]
+                    for j in range(width):
+                        here[j] = max(here[j], row[j])
+                    continue
+                total[:] = 0.0
+                for k in range(num_outcomes):
+                    p = probability[x, a, k]
+                    if p > 0.0:
+                        stuck = False
+                        row = later[successor[x, a, k]]
+                        for j in range(width):
+                            total[j] += p * row[j]
+                for j in range(width):
+                    here[j] = max(here[j], total[j])
+            if stuck:  # where nothing follows one stays
+                here[:] = later[x]
+        now, later = later, now
+    _write(later, column, out)
+
+
+@numba.njit(cache=True, nogil=True)
+def _iterate(
+    before: Adjacency,
+    actions: Actions,
+    sweep: Sweep,
+    goals: NDArray[np.int64],
+    undiscounted: bool,
+    threshold: float,
+    column: NDArray[np.int64],
+    out: NDArray[np.float64],
+) -> None:
+    """The reachability of the goals, into their columns: Gauss-Seidel value iteration from 0.
+
+    A goal whose values have settled in a component is left alone there, so that its column is what it would be
+    alone. Rounding keeps order, so values never decrease, and no goal goes on for ever.
+    """
+    possible = _reached(before, goals)
+    fixed = _surely_reached(actions, sweep, goals, possible) if undiscounted else _goal_bits(len(out), goals)
+    width = len(goals)
+    values = _indicator(fixed, width)
+    best, total, change = np.empty((3, width))
+    live = np.empty(width, dtype=np.int64)
+    for c in range(len(sweep.first) - 1):
+        nodes = sweep.order[sweep.first[c] : sweep.first[c + 1]]
+        todo = np.uint64(0)
+        for x in nodes:
+            todo |= possible[x] & ~fixed[x]
+        if todo == 0:
+            continue
+        for j in range(width):
+            live[j] = (todo >> np.uint64(j)) & np.uint64(1)
+        while live.any():
+            change[:] = 0.0
+            for x in nodes:
+                if possible[x] & ~fixed[x] == 0:
+                    continue
+                _back_up(actions, x, fixed[x], values, best, total)
+                here = values[x]
+                for j in range(width):
+                    new = best[j] if live[j] else here[j]
+                    rise = new - here[j]
+                    change[j] = rise if rise > change[j] else change[j]
+                    here[j] = new
+            if len(nodes) == 1:
+                break
+            for j in range(width):
+                if change[j] <= threshold:
+                    live[j] = 0
+    _write(values, column, out)
