@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from impactrl.cli import main
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -39,6 +41,8 @@ def test_commands_of_the_readme_run(tmp_path):
         "play",
         "train",
         "sweep",
+        "results",
+        "export",
         "plot",
     }
     for command in ours:
@@ -50,6 +54,21 @@ def test_commands_of_the_readme_run(tmp_path):
         assert done.returncode == 0, (command, done.stderr)
         assert done.stdout
         assert done.stderr == ""
+
+
+def test_the_page_on_sweeps_runs_from_its_plan_to_its_numbers(tmp_path, monkeypatch, capsys):
+    page = "docs/sweeps.md"
+    monkeypatch.chdir(tmp_path)
+    Path("plan.toml").write_text(blocks(page, "toml")[0])
+    for line in "".join(blocks(page, "console")).splitlines():
+        main(shlex.split(line[2:].split("  #")[0])[1:])
+        assert capsys.readouterr().err == ""
+    assert {"out/index.html", "out/plane.pdf", "runs.csv"} <= {
+        str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*")
+    }
+    code = "".join(blocks(page, "python"))
+    exec(compile(code, page, "exec"), {})
+    assert capsys.readouterr().out.splitlines() == re.findall(r"^# (.*)$", code, flags=re.MULTILINE)
 
 
 @pytest.mark.slow
