@@ -27,7 +27,8 @@ def test_python_of_a_page_runs_and_prints_what_it_says(page, tmp_path, monkeypat
     assert capsys.readouterr().out.splitlines() == re.findall(r"^# (.*)$", code, flags=re.MULTILINE)
 
 
-def test_commands_of_the_readme_run(tmp_path):
+def test_commands_of_the_readme_run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "plan.toml").write_text(blocks("README.md", "toml")[0])
     commands = [line[2:].split("#")[0] for block in blocks("README.md", "console") for line in block.splitlines()]
     ours = [shlex.split(c) for c in commands if c.startswith("impactrl ")]
@@ -48,12 +49,10 @@ def test_commands_of_the_readme_run(tmp_path):
     for command in ours:
         if command[1] == "play":
             continue  # needs a terminal: see test_playing
-        done = subprocess.run(
-            [sys.executable, "-m", "impactrl.cli", *command[1:]], cwd=tmp_path, capture_output=True, text=True
-        )
-        assert done.returncode == 0, (command, done.stderr)
-        assert done.stdout
-        assert done.stderr == ""
+        main(command[1:])
+        said = capsys.readouterr()
+        assert said.out
+        assert said.err == ""
 
 
 def test_the_page_on_sweeps_runs_from_its_plan_to_its_numbers(tmp_path, monkeypatch, capsys):

@@ -184,8 +184,8 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
     """A table for people: each `c`, `c_low`, `c_high` as one column of text, names without underscores.
 
     >>> table = pd.DataFrame({"runs": [5], "reward": [0.5], "reward_low": [0.25], "reward_high": [0.75]})
-    >>> readable(table).loc[0].to_list()
-    [5, '0.5 [0.25, 0.75]']
+    >>> readable(table).loc[0, "reward"]
+    '0.5 [0.25, 0.75]'
     """
     ends = {
         f"{name}{suffix}" for name in table.columns for suffix in ("_low", "_high") if f"{name}_low" in table.columns
