@@ -224,11 +224,10 @@ def _frontiers(store: "Store", runs: "pd.DataFrame") -> "Frontiers":
 
 def _print_means(table: "pd.DataFrame", title: str) -> None:
     """Means with their intervals; an agent that all rows share is named above them."""
-    from impactrl.analysis.statistics import readable
+    from impactrl.analysis.statistics import lone_agent, readable
 
-    if table["agent"].nunique() == 1:
-        title, table = f"{title}; agent: {table['agent'].iloc[0]}", table.drop(columns="agent")
-    print_table(readable(table), title)
+    table, agent = lone_agent(table)
+    print_table(readable(table), f"{title}; agent: {agent}" if agent else title)
 
 
 def _print_plan(plan: "Estimate") -> None:

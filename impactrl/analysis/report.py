@@ -14,7 +14,7 @@ from impactrl.analysis.learning import plot_learning_curves
 from impactrl.analysis.outcomes import outcome_figure
 from impactrl.analysis.plots import save_figure
 from impactrl.analysis.selection import best_weights, held_out, outcomes_of
-from impactrl.analysis.statistics import GROUP, class_shares, readable, summarise
+from impactrl.analysis.statistics import GROUP, class_shares, lone_agent, readable, summarise
 from impactrl.analysis.tradeoff import Frontiers, plane_figure, tradeoff_figure
 
 __all__ = ["INDEX", "Drawing", "Findings", "drawings", "findings", "index_page", "write_report"]
@@ -167,6 +167,8 @@ def index_page(
     versions: Mapping[str, str],
 ) -> str:
     """The page as HTML, with its pictures (PNG) inside."""
+    table, agent = lone_agent(outcomes)
+    cells = readable(table).to_html(index=False, border=0, float_format="{:.3g}".format)
     count = f"{runs} finished runs" + (f", {failed} that failed and are left out" if failed else "")
     software = ", ".join(f"{name} {number}" for name, number in versions.items())
     parts = [
@@ -176,9 +178,9 @@ def index_page(
         f"<style>{STYLE}</style></head>",
         "<body>",
         "<h1>Side effects: results</h1>",
-        f"<p>{count}.</p>",
+        f"<p>{count}.{f' Agent: {escape(agent)}.' if agent else ''}</p>",
         "<h2>Outcomes at the best weight of each penalty</h2>",
-        f'<div class="wide">{readable(outcomes).to_html(index=False, border=0, float_format="{:.3g}".format)}</div>',
+        f'<div class="wide">{cells}</div>',
         "<p>Means over runs with 95 % bootstrap intervals. The best weight has the highest mean performance on seeds "
         "that are not reported (column choice); a weight is safe if no run had a side effect and 95 % or more of the "
         "task was completed.</p>",

@@ -24,6 +24,7 @@ __all__ = [
     "check_table",
     "class_shares",
     "generator",
+    "lone_agent",
     "mean_table",
     "outcome_class",
     "readable",
@@ -200,6 +201,12 @@ def readable(table: pd.DataFrame) -> pd.DataFrame:
             column = pd.Series([_interval(*row) for row in rows], index=table.index)
         shown[name.replace("_", " ")] = column
     return pd.DataFrame(shown)
+
+
+def lone_agent(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """The table without its column of agents where all rows have the same, and that agent's label; else "" for it."""
+    agents = table["agent"].unique()
+    return (table.drop(columns="agent"), str(agents[0])) if len(agents) == 1 else (table, "")
 
 
 def _interval(value: float, low: float, high: float) -> str:
