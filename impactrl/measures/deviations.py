@@ -27,7 +27,7 @@ __all__ = ["SCALES", "Comparer", "Deviation", "PairDeviation", "ValueFamily"]
 
 SCALES = (*VALUE_SCALES, "discount", "impact-unit", "gap", "max")
 PAIRS_AT_ONCE = 1 << 22
-SPECIAL = ("utilities", "attainable", "clip", "goals", "features", "allowed", "divergence", "floor")
+SPECIAL = ("horizon", "utilities", "attainable", "clip", "goals", "features", "allowed", "divergence", "floor")
 """Settings that few deviations read; the others refuse them."""
 
 Floats = NDArray[np.float64]
@@ -61,10 +61,12 @@ class Deviation(ABC):
         Raises:
             ImpactError: says which and why.
         """
+        reads = {*self.reads, *(["horizon"] if penalty.rollout == "end" else [])}
         for name in SPECIAL:
-            if name not in self.reads and getattr(penalty, name) != type(penalty).__dataclass_fields__[name].default:
+            if name not in reads and getattr(penalty, name) != type(penalty).__dataclass_fields__[name].default:
                 raise ImpactError(
                     f"{penalty.deviation_name} does not read {name}; leave it out (it was {getattr(penalty, name)!r})"
+                    + ("; it is also the length of the plan of rollout='end'" if name == "horizon" else "")
                 )
         if self.summary is None:
             self._refuse_value_settings(penalty)
@@ -204,26 +206,33 @@ class ValueFamily(Deviation):
     def estimate(self, graph: StateGraph, penalty: "Penalty", comparisons: Comparisons) -> Floats:
         """[P, 2] deviations and, where the values are a sample, the standard errors; else 0."""
         population = self.population(graph, penalty)
-        rules = self.rules(penalty)
-        sampled = population is not None and rules.norm == "L1" and rules.scale != "sum"
-        sums, count = Sums(rules, comparisons, threads=os.cpu_count() or 1, squares=sampled), 0
-        for steps, here, there, first, weights in self._judged(graph, penalty, comparisons):
-            sums.add(steps, here, there, weights)
-            count = first + len(weights)
+        sampled = population is not None and penalty.norm == "L1" and penalty.scale != "sum"
+        sums, count = self._sums(graph, penalty, comparisons, squares=sampled)
         mean = self.weights(graph, penalty) is None and penalty.scale != "sum"
         deviations = sums.deviations() * (_per_value(penalty.norm, count) if mean else 1.0)
         errors = sums.errors(count, population) if sampled and population else np.zeros(len(deviations))
         return np.stack([deviations, errors], axis=1) * _factor(penalty)
 
+    def _sums(
+        self, graph: StateGraph, penalty: "Penalty", comparisons: Comparisons, *, squares: bool = False
+    ) -> tuple[Sums, int]:
+        """The sums over all values, and how many values there are."""
+        count = 0
+        sums = Sums(self.rules(penalty), comparisons, threads=os.cpu_count() or 1, squares=squares)
+        for steps, here, there, first, weights in self._judged(graph, penalty, comparisons):
+            sums.add(steps, here, there, weights)
+            count = first + len(weights)
+        return sums, count
+
     def terms(self, graph: StateGraph, penalty: "Penalty", comparisons: Comparisons) -> Floats:
         """[P, K] what each value adds to the deviations under the norm "L1"; with other norms, the largest matter."""
-        sums = Sums(self.rules(penalty), comparisons)
+        sums, _ = self._sums(graph, penalty, comparisons)
         blocks: dict[int, Floats] = {}
         for steps, here, there, first, weights in self._judged(graph, penalty, comparisons):
             terms = sums.terms(steps, here, there) * weights
             blocks[first] = blocks[first] + terms if first in blocks else terms
         table = np.concatenate([blocks[first] for first in sorted(blocks)], axis=1)
-        mean = self.weights(graph, penalty) is None
+        mean = self.weights(graph, penalty) is None and penalty.scale != "sum"
         return table * (1 / table.shape[1] if mean else 1.0) * _factor(penalty)
 
     def rules(self, penalty: "Penalty") -> Differences:
@@ -244,9 +253,11 @@ class ValueFamily(Deviation):
         for values in self.blocks(graph, penalty):
             width = values.shape[1]
             block = np.ones(width) if weights is None else weights[first : first + width]
-            if penalty.rollout is True:
-                values = rollout_values(graph.require_idle("a rollout"), values, discount=penalty.rollout_discount)
             here, there = self.sides(graph, penalty, values)
+            if penalty.rollout is True:
+                idle, one = graph.require_idle("a rollout"), here is there
+                here = rollout_values(idle, here, discount=penalty.rollout_discount)
+                there = here if one else rollout_values(idle, there, discount=penalty.rollout_discount)
             for steps in range(int(comparisons.to_go.max(initial=0)) + 1):
                 if steps:
                     idle = graph.require_idle("a rollout")

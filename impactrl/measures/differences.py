@@ -111,21 +111,27 @@ class Sums:
         mean: Floats = (each[self.pair] * self.share).sum(axis=1)
         return mean
 
+    def units(self) -> Floats:
+        """[Q] what the sums are divided by: under the scale "sum", the total of the baseline's values."""
+        return np.where((self.rules.scale == "sum") & (self.size > ZERO), self.size, 1.0)
+
     def deviations(self) -> Floats:
         """[P]."""
         each = np.sqrt(self.total) if self.rules.norm == "L2" else self.total
-        if self.rules.scale == "sum":
-            each = each / np.where(self.size > ZERO, self.size, 1.0)
-        mean: Floats = (each[self.pair] * self.share).sum(axis=1)
+        mean: Floats = ((each / self.units())[self.pair] * self.share).sum(axis=1)
         return mean
 
     def terms(self, steps: int, here: Floats, there: Floats) -> Floats:
-        """[P, B] what each value adds to the deviations, before weights and norm; 0 where other steps are to go."""
+        """[P, B] what each value adds to the deviations, before weights and norm; 0 where other steps are to go.
+
+        Under the scale "sum" only once all blocks are added.
+        """
         here, there = self._sides(here, there)
         each = _terms(
             here, self.node, there, self.case, CODES.index(self.rules.code), VALUE_SCALES.index(self.rules.scale)
         )
         each[self.to_go != steps] = 0.0
+        each /= self.units()[:, None]
         mean: Floats = np.einsum("pgk,pg->pk", each[self.pair], self.share)
         return mean
 

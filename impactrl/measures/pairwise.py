@@ -46,6 +46,7 @@ class Unreachability(PairDeviation):
     label: ClassVar[str] = "UR"
     formula: ClassVar[str] = "1 - R(s; b), R = discounted reachability"
     source: ClassVar[str] = "Krakovna et al. 2019, arXiv 1806.01186, section 3"
+    reads: ClassVar[frozenset[str]] = frozenset({"horizon"})
 
     def pairs(self, graph: StateGraph, penalty: "Penalty") -> Pairs:
         """One minus the reachability of one node from the other."""

@@ -103,7 +103,7 @@ def departure_values(graph: StateGraph, values: NDArray[np.float64]) -> NDArray[
 def inaction_values(graph: StateGraph, utilities: NDArray[np.float64], *, discount: float) -> NDArray[np.float64]:
     """`V(x) = u(x) + discount * E[V(x')]` where nothing is done in x: the value of a utility under inaction.
 
-    Armstrong and Levinstein (2017), arXiv 1705.10720. A state that nothing follows is worth its own utility.
+    Armstrong and Levinstein (2017), arXiv 1705.10720. A terminal state is worth its own utility.
 
     Args:
         graph: N nodes.
@@ -116,7 +116,7 @@ def inaction_values(graph: StateGraph, utilities: NDArray[np.float64], *, discou
     Raises:
         ImpactError: the world has no no-op.
     """
-    going = sparse.diags_array(np.asarray(graph.available.any(axis=1), dtype=np.float64))
+    going = sparse.diags_array(np.asarray(~graph.mdp.terminal[graph.state], dtype=np.float64))
     idle = (going @ graph.require_idle("importance")).tocsr()
     return rollout_values(idle, utilities, discount=discount) / (1 - discount)
 
