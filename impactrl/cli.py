@@ -2,26 +2,23 @@
 
 import os
 import sys
-import tomllib
+import warnings
 from collections.abc import Callable
 from functools import partial
 from inspect import getdoc
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
-from rich.console import Console
-from rich.table import Table
 
 import impactrl
 from impactrl.agents.planner import Planner
-from impactrl.agents.q_learning import QLearning
 from impactrl.errors import ImpactError
 from impactrl.levels import level_names, world_of
 from impactrl.measures.impact import COLUMNS
 from impactrl.measures.penalty import Penalty
-from impactrl.text_world import LEVEL_FILE
+from impactrl.sweeping import export, plot, results, sweep, train
+from impactrl.terminal import known_level, print_table, read_settings, write
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,43 +27,11 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-STORE_NAME = "results.db"
 MAX_ROWS = 40
 MAX_POINTS = 6
 
 Name = Annotated[str, tyro.conf.Positional]
 PenaltyFlags = Annotated[Penalty, tyro.conf.arg(name="")]
-
-
-def _known(env: str) -> str:
-    """The environment, registered first if it is a level file."""
-    return impactrl.make_level(env) if env.endswith(LEVEL_FILE) else env
-
-
-def _settings(pairs: tuple[str, ...]) -> dict[str, Any]:
-    """`goal_reward=1` as keyword arguments; values are read as TOML, bare words as text."""
-    settings = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals:
-            raise ImpactError(f"a setting is written name=value, not {pair!r}")
-        try:
-            settings[key] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
-            settings[key] = value
-    return settings
-
-
-def _print_table(table: "pd.DataFrame", title: str = "") -> None:
-    """A pandas table on the terminal, numbers to four digits."""
-    drawn = Table(title=title or None, title_justify="left")
-    for column in table.columns:
-        drawn.add_column(str(column), justify="right" if table[column].dtype.kind in "fi" else "left")
-    for row in table.itertuples(index=False):
-        drawn.add_row(*(f"{v:.4g}" if isinstance(v, float) else str(v) for v in row))
-    console = Console()
-    # A table that is cut off is of no use in a file or a pipe.
-    (console if console.is_terminal else Console(width=200)).print(drawn)
 
 
 def envs(png: Path | None = None) -> None:
@@ -91,12 +56,12 @@ def envs(png: Path | None = None) -> None:
         rows.append((name, *sizes, limit, about))
         pictures[name] = draw_board(world.board(world.start()[0][1]), world.tiles)
     columns = ["level", "states", "boards", "ends", "time limit", "about"]
-    _print_table(pd.DataFrame(rows, columns=columns))
+    print_table(pd.DataFrame(rows, columns=columns))
     if png is not None:
         from impactrl.analysis.boards import plot_boards
         from impactrl.analysis.plots import save_figure
 
-        _write(partial(save_figure, plot_boards(pictures)), png)
+        write(partial(save_figure, plot_boards(pictures)), png)
 
 
 def show(
@@ -117,7 +82,7 @@ def show(
     from impactrl.analysis.boards import save_image
     from impactrl.render import draw_board, draw_text_board
 
-    env, chosen = _known(env), _settings(settings)
+    env, chosen = known_level(env), read_settings(settings)
     if graph:
         _show_graph(impactrl.compile_mdp(env, **chosen), env, png)
         return
@@ -132,7 +97,7 @@ def show(
         size = f"{mdp.num_states} states ({int(mdp.terminal.sum())} end the episode)"
     print(f"{size}; {len(world.actions)} actions: {actions}; cut off after {limit} steps")
     if png is not None:
-        _write(lambda path: save_image(draw_board(world.board(first), world.tiles), path), png)
+        write(lambda path: save_image(draw_board(world.board(first), world.tiles), path), png)
 
 
 def _show_graph(mdp: "TabularMDP", title: str, png: Path | None) -> None:
@@ -158,7 +123,7 @@ def _show_graph(mdp: "TabularMDP", title: str, png: Path | None) -> None:
     columns = ["component", "situations", "over", "done", "side effects", "reached from", "lost %"]
     more = f"; the first {MAX_ROWS}" if len(rows) > MAX_ROWS else ""
     shares = f"{sum(row[1] for row in rows)} situations in {len(rows)} components"
-    _print_table(pd.DataFrame(rows[:MAX_ROWS], columns=columns), f"{title}: {shares}{more}")
+    print_table(pd.DataFrame(rows[:MAX_ROWS], columns=columns), f"{title}: {shares}{more}")
     points = main_points(mdp, MAX_POINTS)
     if points:
         print("Main points of no return: what is lost for good of all situations, and the boards before and after")
@@ -171,7 +136,7 @@ def _show_graph(mdp: "TabularMDP", title: str, png: Path | None) -> None:
     if png is not None:
         from impactrl.analysis.plots import save_figure
 
-        _write(partial(save_figure, impactrl.plot_state_graph(mdp, title=title)), png)
+        write(partial(save_figure, impactrl.plot_state_graph(mdp, title=title)), png)
 
 
 def _listed(numbers: list[int], most: int = 6) -> str:
@@ -197,14 +162,14 @@ def solve(
     """
     import pandas as pd
 
-    env, chosen = _known(env), _settings(settings)
+    env, chosen = known_level(env), read_settings(settings)
     mdp = impactrl.compile_mdp(env, **chosen)
     best = impactrl.solve(mdp, penalty, discount=plan.discount, horizon=plan.horizon)
     actions = best.actions()
     names = " ".join(mdp.actions[a] for a in actions) or "nothing: the agent stays where it is"
     title = f"{env}, {penalty.label}, weight {penalty.weight:g}"
     outcome = pd.DataFrame([[getattr(best, f"expected_{column}") for column in COLUMNS]], columns=list(COLUMNS))
-    _print_table(outcome, f"{title}: the optimum for discount {plan.discount:g}, over {best.steps} steps")
+    print_table(outcome, f"{title}: the optimum for discount {plan.discount:g}, over {best.steps} steps")
     print(f"actions: {names}")
     if png is not None:
         _save_episode(mdp, impactrl.explain(env, actions=actions, penalty=penalty, **chosen), png, title=title)
@@ -237,7 +202,7 @@ def frontier(
 
     if penalties is not None and penalty != Penalty():
         raise ImpactError("a penalty is either described by flags or read with --penalties, not both")
-    env, chosen = _known(env), _settings(settings)
+    env, chosen = known_level(env), read_settings(settings)
     mdp = impactrl.compile_mdp(env, **chosen)
     curves = {
         each.label: impactrl.frontier(mdp, each, discount=plan.discount, horizon=plan.horizon)
@@ -246,13 +211,13 @@ def frontier(
     rows = []
     for label, curve in curves.items():
         table = curve.intervals[["lower", "upper", *COLUMNS]].rename(columns={"lower": "from weight", "upper": "to"})
-        _print_table(table, f"{env}, {label}: the optimum for discount {plan.discount:g}, over {curve.steps} steps")
+        print_table(table, f"{env}, {label}: the optimum for discount {plan.discount:g}, over {curve.steps} steps")
         price = "" if curve.price_of_safety is None else f"{curve.price_of_safety:.4g}"
         rows.append((label, len(curve.weights), windows_text(curve), curve.safe_decades, price))
     columns = ["penalty", "critical weights", "safe weights", "decades", "return given up"]
-    _print_table(pd.DataFrame(rows, columns=columns), "Safe weights: no side effect happens and the task is completed")
+    print_table(pd.DataFrame(rows, columns=columns), "Safe weights: no side effect happens and the task is completed")
     if png is not None:
-        _write(partial(save_figure, plot_frontier(curves, title=f"{env}: the optimum at every weight")), png)
+        write(partial(save_figure, plot_frontier(curves, title=f"{env}: the optimum at every weight")), png)
 
 
 def explain(
@@ -272,10 +237,10 @@ def explain(
         settings: of the level, as name=value.
         png: write a picture of the episode to this file.
     """
-    env, chosen = _known(env), _settings(settings)
+    env, chosen = known_level(env), read_settings(settings)
     steps = impactrl.explain(env, actions=actions, penalty=penalty, **chosen)
     title = f"{env}, {penalty.label}, weight {penalty.weight:g}"
-    _print_table(steps, title)
+    print_table(steps, title)
     if png is not None:
         _save_episode(impactrl.compile_mdp(env, **chosen), steps, png, title=title)
 
@@ -306,14 +271,14 @@ def render(
     from impactrl.recording import record
 
     frames = record(
-        _known(env),
+        known_level(env),
         actions=actions,
         path=out,
         penalty=penalty,
         seed=chance,
         cell_size=cell_size,
         fps=fps,
-        **_settings(settings),
+        **read_settings(settings),
     )
     print(f"wrote {out}: {frames} frames")
 
@@ -329,107 +294,14 @@ def play(env: Name, /, penalty: PenaltyFlags = Penalty(), chance: int = 0, setti
     """
     from impactrl.playing import play as play_in_terminal
 
-    play_in_terminal(_known(env), penalty=penalty, seed=chance, **_settings(settings))
-
-
-def train(
-    env: Name,
-    /,
-    penalty: PenaltyFlags = Penalty(),  # noqa: B008
-    agent: QLearning = QLearning(),  # noqa: B008
-    seeds: int = 10,
-    settings: tuple[str, ...] = (),
-    store: Path | None = None,
-    jobs: int | None = None,
-) -> None:
-    """Train Q-learning under a penalty, a run per seed, and show what came of it.
-
-    Args:
-        env: level, environment id, or path of a level file (.txt).
-        penalty: what the agent pays for its impact.
-        agent: of the learner.
-        seeds: how many runs.
-        settings: of the level, as name=value.
-        store: keep the runs in this results store.
-        jobs: runs at once; default one per core.
-    """
-    from impactrl.runs.specification import Environment
-    from impactrl.runs.sweep import Sweep, sweep
-
-    environment = Environment(_known(env), tuple(_settings(settings).items()))
-    plan = Sweep(environments=(environment,), penalties=(penalty,), seeds=seeds, agent=agent)
-    with TemporaryDirectory() as folder:
-        runs = sweep(plan, store=store or Path(folder) / STORE_NAME, jobs=jobs)
-    _print_outcomes(runs)
-
-
-def sweep(file: Annotated[Path, tyro.conf.Positional], /, out: Path, jobs: int | None = None) -> None:
-    """Do all runs of a sweep file, or go on where an earlier call stopped, and draw the results.
-
-    Args:
-        file: the plan, TOML; see the README.
-        out: folder for the results store and the figures.
-        jobs: runs at once; default one per core.
-    """
-    from impactrl.runs.files import read_sweep
-    from impactrl.runs.sweep import sweep as run_sweep
-
-    plan = read_sweep(file)
-    _make_folder(out)
-    runs = run_sweep(plan, store=out / STORE_NAME, jobs=jobs)
-    _print_outcomes(runs)
-    _draw(out, list(runs["run"]))
-
-
-def plot(folder: Annotated[Path, tyro.conf.Positional], /) -> None:
-    """Draw the figures of a sweep's folder: the trade-off, and the learning curves.
-
-    Args:
-        folder: as given to `impactrl sweep --out`.
-    """
-    _draw(folder)
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ImpactError(f"cannot make the folder {folder}: {error.strerror}") from None
-
-
-def _print_outcomes(runs: "pd.DataFrame") -> None:
-    from impactrl.analysis.statistics import outcome_table
-
-    _print_table(outcome_table(runs), "Outcomes at the best weight of each penalty")
-
-
-def _draw(folder: Path, order: list[str] | None = None) -> None:
-    """Figures of the given runs of a store; None: of all."""
-    from impactrl.analysis.plots import plot_learning_curves, plot_tradeoff, save_figure
-    from impactrl.runs.store import Store
-
-    with Store(folder / STORE_NAME, create=False) as store:
-        runs, curves = store.runs(order), store.curves(order)
-    figures = {"tradeoff.png": plot_tradeoff(runs)}
-    if (curves["episode"] > 0).any():
-        figures["learning.png"] = plot_learning_curves(curves)
-    for name, figure in figures.items():
-        _write(partial(save_figure, figure), folder / name)
+    play_in_terminal(known_level(env), penalty=penalty, seed=chance, **read_settings(settings))
 
 
 def _save_episode(mdp: "TabularMDP", steps: "pd.DataFrame", path: Path, *, title: str) -> None:
     from impactrl.analysis.boards import plot_episode
     from impactrl.analysis.plots import save_figure
 
-    _write(partial(save_figure, plot_episode(mdp, steps, title=title)), path)
-
-
-def _write(save: Callable[[Path], None], path: Path) -> None:
-    try:
-        save(path)
-    except OSError as error:
-        raise ImpactError(f"cannot write {path}: {error.strerror}") from None
-    print(f"wrote {path}")
+    write(partial(save_figure, plot_episode(mdp, steps, title=title)), path)
 
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -442,12 +314,24 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "play": play,
     "train": train,
     "sweep": sweep,
+    "results": results,
+    "export": export,
     "plot": plot,
 }
 
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs a command; a mistake of the user's is one line and exit status 2, an interruption 130."""
+    with warnings.catch_warnings():
+        warnings.showwarning = _say_warning
+        _run(arguments)
+
+
+def _say_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    print(f"impactrl: {message}", file=sys.stderr)
+
+
+def _run(arguments: list[str] | None) -> None:
     try:
         tyro.extras.subcommand_cli_from_dict(
             COMMANDS,

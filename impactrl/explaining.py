@@ -76,7 +76,8 @@ def explain(
 
     Returns:
         One row per step: `state` (integer id reached), `action` (its name), `reward` (of the task), `performance`,
-        `side_effect` and `completed` (of the episode so far), `deviation` and `penalty` (of this step).
+        `side_effect` and `completed` (of the episode so far), `deviation` and `penalty` (of this step). Its
+        `attrs["start"]` is the state that the episode began with.
 
     >>> explain("Options", actions="D", penalty=Penalty(discount=1.0)).round(4).iloc[0].to_dict()
     {'state': 1, 'action': 'down', 'reward': 0.0, 'performance': -2.0, 'side_effect': 1.0, 'completed': False, 'deviation': 0.8333, 'penalty': 0.8333}
@@ -84,7 +85,7 @@ def explain(
     world, time_limit = world_of(source, settings)
     penalty = penalty or Penalty(deviation="none")
     env = ImpactPenalty(GridEnv(world), **vars(penalty))
-    env.reset(seed=seed)
+    _, first = env.reset(seed=seed)
     rows = []
     for action in parse_actions(actions, list(world.actions))[:time_limit]:
         _, _, terminated, _, info = env.step(action)
@@ -103,4 +104,6 @@ def explain(
         if terminated:
             break
     columns = ["state", "action", "reward", "performance", "side_effect", "completed", "deviation", "penalty"]
-    return pd.DataFrame(rows, columns=columns)
+    table = pd.DataFrame(rows, columns=columns)
+    table.attrs["start"] = first["state"]
+    return table

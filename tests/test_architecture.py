@@ -35,7 +35,7 @@ LAYERS = [
     ["impactrl.agents", "impactrl.agents.*"],
     ["impactrl.runs", "impactrl.runs.*"],
     ["impactrl.analysis", "impactrl.analysis.*"],
-    ["impactrl", "impactrl.cli", "impactrl.__main__"],
+    ["impactrl", "impactrl.cli", "impactrl.sweeping", "impactrl.terminal", "impactrl.__main__"],
 ]
 """A module may import those of its own row and of the rows above it."""
 

@@ -11,17 +11,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator
 
 from impactrl.analysis.plots import (
-    _LARGE,
-    _NORMAL,
-    _SMALL,
-    _WIDTH,
     DPI,
     LABELS,
+    LARGE,
+    NORMAL,
+    PAGE_WIDTH,
+    SMALL,
     Style,
-    _dress,
-    _finish,
-    _shift,
+    dress,
+    finish,
     penalty_styles,
+    shift,
 )
 from impactrl.analysis.statistics import OUTCOMES
 from impactrl.errors import ImpactError, require_known
@@ -61,7 +61,7 @@ def step_panel(
         values = frontier.intervals[column].to_numpy(dtype=np.float64)
         edges = np.array([low, *frontier.weights, high])
         style = styles[label]
-        moved = ax.transData + _shift(ax, style, across=0)
+        moved = ax.transData + shift(ax, style, across=0)
         steps = np.append(values, values[-1])
         ax.plot(
             edges,
@@ -76,8 +76,8 @@ def step_panel(
         ax.update_datalim(np.column_stack([edges, steps]))
     if column in COUNTS:
         ax.update_datalim([(low, 0), (low, 1)])
-    ax.set_ylabel(LABELS[column], fontsize=_NORMAL)
-    _dress(ax)
+    ax.set_ylabel(LABELS[column], fontsize=NORMAL)
+    dress(ax)
     _weight_axis(ax, low, high)
     return ax
 
@@ -104,12 +104,12 @@ def window_panel(ax: Axes, frontiers: "Mapping[str, Frontier]", *, styles: Mappi
         for lower, upper in frontier.safe_windows:
             begin, end = max(lower, low), min(upper, high)
             ax.barh(row, end - begin, left=begin, height=0.62, color=style.colour)
-        ax.text(1.01, row, windows_text(frontier), transform=ax.get_yaxis_transform(), va="center", fontsize=_SMALL)
+        ax.text(1.01, row, windows_text(frontier), transform=ax.get_yaxis_transform(), va="center", fontsize=SMALL)
     ax.set_yticks(range(len(frontiers)), [fill(label, LABEL_WIDTH) for label in frontiers])
-    _dress(ax)
+    dress(ax)
     ax.set_ylim(len(frontiers) - 0.4, -0.6)
     _weight_axis(ax, low, high)
-    ax.set_xlabel("penalty weight λ", fontsize=_NORMAL)
+    ax.set_xlabel("penalty weight λ", fontsize=NORMAL)
     return ax
 
 
@@ -121,8 +121,8 @@ def plot_frontier(frontiers: "Mapping[str, Frontier]", *, title: str = "") -> Fi
         title: Above the figure, the name of the level for example.
 
     Returns:
-        A figure of A4 width: task return, hidden performance and side effects against the weight, and below them, on
-        the same axis, the safe windows as bars.
+        A figure of the width of a page: task return, hidden performance and side effects against the weight, and below
+        them, on the same axis, the safe windows as bars.
 
     Raises:
         ImpactError: If there are no frontiers.
@@ -130,18 +130,18 @@ def plot_frontier(frontiers: "Mapping[str, Frontier]", *, title: str = "") -> Fi
     styles = penalty_styles(frontiers)
     lines = max((fill(label, LABEL_WIDTH).count("\n") for label in frontiers), default=0)
     rows = 0.4 + (0.21 + 0.11 * lines) * len(frontiers)
-    figure = Figure(figsize=(_WIDTH, 0.75 + 1.35 * len(SHOWN) + rows), dpi=DPI)
+    figure = Figure(figsize=(PAGE_WIDTH, 0.75 + 1.35 * len(SHOWN) + rows), dpi=DPI)
     axes = figure.subplots(len(SHOWN) + 1, 1, sharex=True, height_ratios=[1.35] * len(SHOWN) + [rows])
     for ax, column in zip(axes, SHOWN, strict=False):
         step_panel(ax, frontiers, column, styles=styles)
     window_panel(axes[-1], frontiers, styles=styles)
-    axes[-1].set_title("Bars: no side effect, and the task is completed", loc="left", fontsize=_NORMAL)
-    figure.suptitle(title or "The optimum at every weight", fontsize=_LARGE, fontweight="bold")
+    axes[-1].set_title("Bars: no side effect, and the task is completed", loc="left", fontsize=NORMAL)
+    figure.suptitle(title or "The optimum at every weight", fontsize=LARGE, fontweight="bold")
     note = "Exact, no learning. What reaches an edge of the panels goes on to weight 0 or to infinity."
     if moved := max(style.shift for style in styles.values()):
         note += f"\nLines are moved up or down by up to {moved:.0f} points so that equal ones do not hide each other."
-    figure.supxlabel(note, fontsize=_SMALL)
-    return _finish(figure)
+    figure.supxlabel(note, fontsize=SMALL)
+    return finish(figure)
 
 
 def windows_text(frontier: "Frontier") -> str:

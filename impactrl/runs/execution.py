@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from impactrl.agents.planner import Planner, plan
 from impactrl.agents.q_learning import train
 from impactrl.compile import compile_mdp
+from impactrl.errors import ImpactError
 from impactrl.mdp import TabularMDP
 from impactrl.measures.impact import Impact
 from impactrl.measures.penalty import Penalty
@@ -32,18 +33,28 @@ class RunResult:
         history: [E, 5] float64, the columns of `COLUMNS` at each.
         steps: environment steps taken.
         seconds: wall time, without the fitting that runs share.
+        training: [E, 5] float64, means of the columns over the episodes of training since the evaluation before; None
+            where they were not recorded.
     """
 
     evaluations: NDArray[np.int64]
     history: NDArray[np.float64]
     steps: int
     seconds: float
+    training: NDArray[np.float64] | None = None
 
 
 def fitted(environment: Environment, penalty: Penalty) -> Impact:
-    """The fitted penalty of a run, shared by all weights and kept for the next runs."""
+    """The fitted penalty of a run, shared by all weights and kept for the next runs.
+
+    Raises:
+        ImpactError: the penalty does not fit the environment; found out once for all runs that ask.
+    """
     with _one_at_a_time:
-        return _fit(environment, replace(penalty, weight=1.0))
+        impact = _fit(environment, replace(penalty, weight=1.0))
+    if isinstance(impact, ImpactError):
+        raise ImpactError(str(impact))
+    return impact
 
 
 @lru_cache(maxsize=FITS_KEPT)
@@ -53,12 +64,19 @@ def _compile(environment: Environment) -> TabularMDP:
 
 
 @lru_cache(maxsize=FITS_KEPT)
-def _fit(environment: Environment, penalty: Penalty) -> Impact:
-    return penalty.fit(_compile(environment))
+def _fit(environment: Environment, penalty: Penalty) -> Impact | ImpactError:
+    try:
+        return penalty.fit(_compile(environment))
+    except ImpactError as error:
+        return error
 
 
 def execute(specification: RunSpecification) -> RunResult:
-    """Does one run. The same specification gives the same result, bit for bit."""
+    """Does one run. The same specification gives the same result, bit for bit.
+
+    Raises:
+        ImpactError: the penalty does not fit the environment, or what was learned is not finite.
+    """
     impact = fitted(specification.environment, specification.penalty)
     weight = specification.penalty.weight
     begin = time.perf_counter()
@@ -77,4 +95,6 @@ def execute(specification: RunSpecification) -> RunResult:
         training = train(impact, specification.agent, weights=[weight], seeds=seeds)
         evaluations, history, steps = training.evaluations, training.history[0], int(training.steps[0])
     seconds = time.perf_counter() - begin
+    if not np.isfinite(history).all():
+        raise ImpactError("the result is not finite: the values that were learned grew without bound")
     return RunResult(evaluations=evaluations, history=history, steps=steps, seconds=seconds)
