@@ -174,7 +174,10 @@ class Penalty:
 
     def _check_combinations(self) -> None:
         if self.scale == "discount" and self.discount == 1:
-            raise ImpactError("scale='discount' multiplies by 1 - discount, which is 0 with discount=1")
+            raise ImpactError(
+                "scale='discount' multiplies by 1 - discount, which is 0 with discount=1: give a smaller discount, or "
+                "leave scale out"
+            )
         if self.scale == "sum" and self.norm != "L1":
             raise ImpactError(f"scale='sum' divides one total by another: it goes with norm='L1', not {self.norm!r}")
         if self.scale == "gap" and self.summary not in (None, "increase"):

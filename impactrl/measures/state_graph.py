@@ -127,7 +127,8 @@ def _choice(mdp: TabularMDP, policy: "str | tuple[int, ...] | None") -> NDArray[
     if len(policy) != mdp.num_states or not all(0 <= a < mdp.num_actions for a in policy):
         raise ImpactError(
             f"a policy as a table has one action index from 0 to {mdp.num_actions - 1} for each of the "
-            f"{mdp.num_states} states of the task; this one has {len(policy)} entries"
+            f"{mdp.num_states} states of the task; this one has {len(policy)} entries up to "
+            f"{max(policy, default='none')}"
         )
     return np.eye(mdp.num_actions)[list(policy)]
 
