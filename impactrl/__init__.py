@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import impactrl.envs  # noqa: F401  (registers the levels)
 
 if TYPE_CHECKING:
+    from impactrl.agents.budget import solve_within_budget as solve_within_budget
     from impactrl.agents.planner import Planner as Planner
     from impactrl.agents.planner import solve as solve
     from impactrl.agents.q_learning import QLearning as QLearning
@@ -84,6 +85,7 @@ _HOMES = {
     "register_level": "levels",
     "save_figure": "analysis.plots",
     "solve": "agents.planner",
+    "solve_within_budget": "agents.budget",
     "summarise": "analysis.statistics",
     "sweep": "runs.sweep",
     "train": "agents.q_learning",

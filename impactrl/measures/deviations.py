@@ -78,8 +78,8 @@ class Deviation(ABC):
                 )
         if penalty.scale in ("per-value", "sum", "discount", "gap"):
             raise ImpactError(
-                f"{penalty.deviation_name} is no difference of values, so there is nothing to scale by; leave scale out "
-                f"(it was {penalty.scale!r})"
+                f"{penalty.deviation_name} is no difference of values, so there is nothing to scale by; leave scale "
+                f"out (it was {penalty.scale!r})"
             )
 
     @abstractmethod

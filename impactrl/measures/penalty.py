@@ -272,6 +272,13 @@ def _require_object(name: str, given: object) -> None:
     if (name == "deviation" and not isinstance(given, Deviation)) or not hasattr(given, "fit"):
         what = "a ValueFamily, PairDeviation or Deviation" if name == "deviation" else "a Baseline"
         raise ImpactError(f"{name} must be a name or {what}, not {given!r}")
+    try:
+        hash(given)
+    except TypeError as error:
+        raise ImpactError(
+            f"the {name} {type(given).__name__} must be hashable, so that what was fitted for it can be found again "
+            f"({error}): of a dataclass say @dataclass(frozen=True), and give it tuples for lists"
+        ) from None
 
 
 def _checked_utilities(utilities: Any) -> Any:
