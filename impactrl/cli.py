@@ -1,8 +1,10 @@
 """The command line. Options are the fields of the library's dataclasses."""
 
 import os
+import re
 import sys
 import tomllib
+from argparse import ArgumentParser
 from collections.abc import Callable
 from functools import partial
 from inspect import getdoc
@@ -11,8 +13,12 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
+from rich.box import SIMPLE_HEAD
+from rich.columns import Columns
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
 
 import impactrl
 from impactrl.agents.planner import Planner
@@ -24,9 +30,14 @@ from impactrl.measures.penalty import Penalty
 from impactrl.text_world import LEVEL_FILE
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     import pandas as pd
 
+    from impactrl.agents.budget import BudgetSolution
+    from impactrl.agents.planner import Solution
     from impactrl.mdp import TabularMDP
+    from impactrl.measures.catalogue import Entry
 
 __all__ = ["main"]
 
@@ -55,16 +66,42 @@ def _settings(pairs: tuple[str, ...]) -> dict[str, Any]:
     return settings
 
 
+def _console() -> Console:
+    """The terminal; in a file or a pipe one that is wide enough for every table."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=200)
+
+
 def _print_table(table: "pd.DataFrame", title: str = "") -> None:
-    """A pandas table on the terminal, numbers to four digits."""
-    drawn = Table(title=title or None, title_justify="left")
-    for column in table.columns:
-        drawn.add_column(str(column), justify="right" if table[column].dtype.kind in "fi" else "left")
-    for row in table.itertuples(index=False):
-        drawn.add_row(*(f"{v:.4g}" if isinstance(v, float) else str(v) for v in row))
-    console = Console()
-    # A table that is cut off is of no use in a file or a pipe.
-    (console if console.is_terminal else Console(width=200)).print(drawn)
+    """A pandas table on the terminal, numbers to four digits; row by row where it is too wide. Nothing is cut off."""
+    drawn = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    names = [str(column).replace("_", " ") for column in table.columns]
+    for name, column in zip(names, table.columns, strict=True):
+        number = table[column].dtype.kind in "fi"
+        header = name.replace(" ", "\n") if number else name
+        drawn.add_column(header, justify="right" if number else "left", no_wrap=number)
+    rows = [[f"{v:.4g}" if isinstance(v, float) else str(v) for v in row] for row in table.itertuples(index=False)]
+    for row in rows:
+        drawn.add_row(*row)
+    console = _console()
+    if title:
+        console.print(Text(title, style="italic"))
+    if Measurement.get(console, console.options.update(max_width=1000), drawn).minimum <= console.width:
+        console.print(drawn)
+    else:
+        for row in rows:
+            _print_pairs(zip(names, row, strict=True))
+
+
+def _print_pairs(pairs: "Iterable[tuple[str, str]]") -> None:
+    """Names and what is to be said of them, side by side, and a blank line."""
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(no_wrap=True)
+    grid.add_column()
+    for name, text in pairs:
+        grid.add_row(Text(name, style="bold"), Text(text))
+    _console().print(grid)
+    print()
 
 
 def envs(png: Path | None = None) -> None:
@@ -95,6 +132,42 @@ def envs(png: Path | None = None) -> None:
         from impactrl.analysis.plots import save_figure
 
         _write(partial(save_figure, plot_boards(pictures)), png)
+
+
+def measures(name: Annotated[str | None, tyro.conf.Positional] = None, /) -> None:
+    """List what a penalty can be made of: deviations, baselines, settings, and presets of published penalties.
+
+    Args:
+        name: of one of them, to be shown in full.
+    """
+    from impactrl.measures.catalogue import OPTIONS, catalogue, entries_named
+
+    if name is not None:
+        for entry in entries_named(name):
+            _print_heading(f"{entry.kind} {entry.name}" + (f" ({entry.label})" if entry.label else ""))
+            _console().print(Text(entry.about), end="\n\n")
+            facts = {"formula": entry.formula, "source": entry.source, **entry.facts}
+            _print_pairs((key, value) for key, value in facts.items() if value)
+        return
+    for kind, entries in catalogue().items():
+        _print_heading(f"{kind}s: --{kind} NAME")
+        _print_pairs((entry.name, _in_short(entry)) for entry in entries)
+    for setting, meanings in OPTIONS.items():
+        _print_heading(f"{setting}: --{setting} NAME")
+        _print_pairs(meanings.items())
+
+
+def _print_heading(text: str) -> None:
+    _console().print(Text(text, style="italic"), end="\n\n")
+
+
+def _in_short(entry: "Entry") -> str:
+    if entry.kind == "preset":
+        lines = [entry.about.partition(". ")[0].removesuffix(".") + ".", entry.facts["flags"], entry.source]
+    else:
+        facts = {"label": entry.label if entry.kind == "deviation" else "", **entry.facts}
+        lines = [entry.formula, entry.source, "; ".join(f"{key} {value}" for key, value in facts.items() if value)]
+    return "\n".join(filter(None, lines)) + "\n"
 
 
 def show(env: Name, /, settings: tuple[str, ...] = (), png: Path | None = None) -> None:
@@ -128,6 +201,7 @@ def solve(
     /,
     penalty: PenaltyFlags = Penalty(),  # noqa: B008  (tyro reads the defaults of a frozen dataclass)
     plan: Planner = Planner(),  # noqa: B008
+    budget: float | None = None,
     settings: tuple[str, ...] = (),
     png: Path | None = None,
 ) -> None:
@@ -137,22 +211,48 @@ def solve(
         env: level, environment id, or path of a level file (.txt).
         penalty: what the agent pays for its impact.
         plan: of the planner.
+        budget: the most discounted impact that is allowed, as a hard limit in place of the weight.
         settings: of the level, as name=value.
         png: write a picture of the optimal episode to this file.
     """
-    import pandas as pd
-
     env, chosen = _known(env), _settings(settings)
     mdp = impactrl.compile_mdp(env, **chosen)
+    if budget is not None:
+        if png is not None:
+            raise ImpactError("with a budget the best policy may leave an action to chance: there is no one episode")
+        _print_within_budget(env, mdp, penalty, plan, budget)
+        return
     best = impactrl.solve(mdp, penalty, discount=plan.discount, horizon=plan.horizon)
     actions = best.actions()
     names = " ".join(mdp.actions[a] for a in actions) or "nothing: the agent stays where it is"
     title = f"{env}, {penalty.label}, weight {penalty.weight:g}"
-    outcome = pd.DataFrame([[getattr(best, f"expected_{column}") for column in COLUMNS]], columns=list(COLUMNS))
-    _print_table(outcome, f"{title}: the optimum for discount {plan.discount:g}, over {best.steps} steps")
+    _print_expected(best, f"{title}: the optimum for discount {plan.discount:g}, over {best.steps} steps")
     print(f"actions: {names}")
     if png is not None:
         _save_episode(mdp, impactrl.explain(env, actions=actions, penalty=penalty, **chosen), png, title=title)
+
+
+def _print_expected(best: "Solution | BudgetSolution", title: str) -> None:
+    import pandas as pd
+
+    expected = [getattr(best, f"expected_{column}") for column in COLUMNS]
+    _print_table(pd.DataFrame([expected], columns=list(COLUMNS)), title)
+
+
+def _print_within_budget(env: str, mdp: "TabularMDP", penalty: Penalty, plan: Planner, budget: float) -> None:
+    best = impactrl.solve_within_budget(mdp, penalty, budget=budget, discount=plan.discount, horizon=plan.horizon)
+    limit = f"{env}, {penalty.label}, at most {budget:g} discounted impact"
+    _print_expected(best, f"{limit}: the optimum for discount {plan.discount:g}, over {best.steps} steps")
+    print(f"discounted: return {best.value:.4g}, impact {best.discounted_impact:.4g}")
+    if best.multiplier:
+        print(f"a unit of budget is worth {best.multiplier:.4g}: the weight for which this is an optimum, too")
+    else:
+        print("the budget does not bind: this is the best without a penalty")
+    for *step, x in zip(*((best.policy > 0).sum(axis=-1) > 1).nonzero(), strict=True):
+        chances = best.policy[(*step, x)]
+        mixed = ", ".join(f"{name} {chance:.4g}" for name, chance in zip(mdp.actions, chances, strict=True) if chance)
+        print(f"left to chance{f' in step {step[0] + 1}' if step else ''}: {mixed}, in")
+        print("\n".join(mdp.board_text(int(best.impact.state[x]))))
 
 
 def explain(
@@ -160,6 +260,8 @@ def explain(
     /,
     actions: str,
     penalty: PenaltyFlags = Penalty(),  # noqa: B008
+    top: int = 0,
+    chance: int = 0,
     settings: tuple[str, ...] = (),
     png: Path | None = None,
 ) -> None:
@@ -167,17 +269,54 @@ def explain(
 
     Args:
         env: level, environment id, or path of a level file (.txt).
-        actions: letters U D L R N, or numbers.
+        actions: letters U D L R N I, or numbers.
         penalty: what the agent pays for its impact.
+        top: name so many of the goals, utilities or features that made the impact of each step.
+        chance: seed of what is random in the world.
         settings: of the level, as name=value.
         png: write a picture of the episode to this file.
     """
     env, chosen = _known(env), _settings(settings)
-    steps = impactrl.explain(env, actions=actions, penalty=penalty, **chosen)
+    steps = impactrl.explain(env, actions=actions, penalty=penalty, top=top, seed=chance, **chosen)
     title = f"{env}, {penalty.label}, weight {penalty.weight:g}"
-    _print_table(steps, title)
+    _print_table(steps.drop(columns="contributions", errors="ignore"), title)
+    _print_rest(env, chosen, actions, len(steps))
+    if top:
+        _print_contributions(steps, impactrl.compile_mdp(env, **chosen))
     if png is not None:
         _save_episode(impactrl.compile_mdp(env, **chosen), steps, png, title=title)
+
+
+def _print_rest(env: str, settings: dict[str, Any], actions: str, played: int) -> None:
+    """A note on actions that came after the end of the episode."""
+    from impactrl.explaining import parse_actions
+
+    given = len(parse_actions(actions, world_of(env, settings)[0].actions))
+    if played < given:
+        print(f"the episode was over after {played} of {given} actions; the rest was not played")
+
+
+def _print_contributions(steps: "pd.DataFrame", mdp: "TabularMDP") -> None:
+    """What made the impact of each step; of the most important one also the boards of states."""
+    named = {}
+    for t, (action, made) in enumerate(zip(steps["action"], steps["contributions"], strict=True), start=1):
+        if made:
+            named[f"{t} {action}"] = ", ".join(f"{name} ({amount:.4g})" for name, amount in made)
+    if not named:
+        print("no step had an impact")
+        return
+    print()
+    _print_heading("what made the impact of each step, largest first")
+    _print_pairs(named.items())
+    most = steps["deviation"].abs().to_numpy().argmax()
+    boards = [
+        Text(f"{name}: {amount:.4g}\n\n" + "\n".join(mdp.board_text(int(name.removeprefix("state ")))))
+        for name, amount in steps["contributions"][most]
+        if re.fullmatch(r"state \d+", name)
+    ]
+    if boards:
+        _print_heading(f"the goals behind step {most + 1}, {steps['action'][most]}")
+        _console().print(Columns(boards, padding=(0, 4)))
 
 
 def render(
@@ -195,7 +334,7 @@ def render(
 
     Args:
         env: level, environment id, or path of a level file (.txt).
-        actions: letters U D L R N, or numbers.
+        actions: letters U D L R N I, or numbers.
         out: the file.
         penalty: whose impact is shown.
         chance: seed of what is random in the world.
@@ -205,17 +344,19 @@ def render(
     """
     from impactrl.recording import record
 
+    env, chosen = _known(env), _settings(settings)
     frames = record(
-        _known(env),
+        env,
         actions=actions,
         path=out,
         penalty=penalty,
         seed=chance,
         cell_size=cell_size,
         fps=fps,
-        **_settings(settings),
+        **chosen,
     )
     print(f"wrote {out}: {frames} frames")
+    _print_rest(env, chosen, actions, frames - 1)
 
 
 def play(env: Name, /, penalty: PenaltyFlags = Penalty(), chance: int = 0, settings: tuple[str, ...] = ()) -> None:  # noqa: B008
@@ -334,6 +475,7 @@ def _write(save: Callable[[Path], None], path: Path) -> None:
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "envs": envs,
+    "measures": measures,
     "show": show,
     "solve": solve,
     "explain": explain,
@@ -345,14 +487,44 @@ COMMANDS: dict[str, Callable[..., None]] = {
 }
 
 
+def _preset_flags(start: Penalty) -> tyro.constructors.ConstructorRegistry:
+    """What makes the flags of a penalty: `--preset`, and the fields, whose defaults are those of `start`."""
+    registry = tyro.constructors.ConstructorRegistry()
+
+    @registry.struct_rule
+    def flags(info: tyro.constructors.StructTypeInfo) -> tyro.constructors.StructConstructorSpec | None:
+        if info.type is not Penalty or info.default is start:  # `start` itself: its fields, as of any dataclass
+            return None
+        name = tyro.constructors.StructFieldSpec(
+            "preset",
+            Annotated[str | None, tyro.conf.arg(metavar="NAME")],  # type: ignore[arg-type]
+            default=None,
+            helptext="a published penalty (`impactrl measures` lists them), whose settings are then the defaults here.",
+        )
+        penalty = tyro.constructors.StructFieldSpec("penalty", PenaltyFlags, default=start, helptext="")
+        return tyro.constructors.StructConstructorSpec(lambda preset, penalty: penalty, fields=(name, penalty))  # noqa: ARG005
+
+    return registry
+
+
+def _preset_of(arguments: list[str]) -> Penalty:
+    """The penalty that `--preset` names, read before all other options since their defaults depend on it."""
+    parser = ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--preset", nargs="?")
+    name = parser.parse_known_args(arguments)[0].preset
+    return Penalty() if name is None else impactrl.preset(name)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Runs a command; a mistake of the user's is one line and exit status 2, an interruption 130."""
+    given = sys.argv[1:] if arguments is None else arguments
     try:
         tyro.extras.subcommand_cli_from_dict(
             COMMANDS,
             prog="impactrl",
             description="Side effects in reinforcement learning: levels, impact measures, agents, sweeps, figures.",
-            args=arguments,
+            args=given,
+            registry=_preset_flags(_preset_of(given)),
         )
     except ImpactError as error:
         print(f"impactrl: {error}", file=sys.stderr)

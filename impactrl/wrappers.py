@@ -28,8 +28,8 @@ class ImpactPenalty(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     environment itself: nothing is drawn from its random generator.
 
     `info` of every step gains `task_reward`, `impact/deviation` (D of this step), `impact/penalty` (what was taken
-    off the reward), all 0 at reset, and `state` (the integer id). Where the environment does not say them (toy-text), it
-    gains `performance`, `side_effect` and `completed` of the episode so far, too.
+    off the reward), all 0 at reset, and `state` (the integer id). Where the environment does not say them (toy-text),
+    it gains `performance`, `side_effect` and `completed` of the episode so far, too.
 
     Given a vector environment, it makes a `VectorImpactPenalty`.
 
