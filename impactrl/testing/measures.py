@@ -1,6 +1,6 @@
 """What every deviation and every baseline must do."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -18,6 +18,7 @@ from impactrl.measures.differences import SUMMARIES
 from impactrl.measures.families import node_utilities
 from impactrl.measures.impact import Impact
 from impactrl.measures.penalty import Penalty
+from impactrl.measures.product import NO_MEMORY
 from impactrl.measures.state_graph import StateGraph, state_graph
 
 __all__ = ["BASELINE_CHECKS", "DEVIATION_CHECKS", "Case", "check_baseline", "check_deviation"]
@@ -52,10 +53,7 @@ class Case:
     @cached_property
     def impact(self) -> Impact:
         """The penalty fitted to the task."""
-        try:
-            return self.penalty.fit(self.mdp)
-        except ImpactError as error:
-            raise AssertionError(f"it cannot be fitted: {error}") from error
+        return self.penalty.fit(self.mdp)
 
     @cached_property
     def baseline(self) -> Baseline:
@@ -100,7 +98,7 @@ def check_deviation(
         settings: others of `Penalty`.
 
     Raises:
-        AssertionError: a check failed; says which, where, and what was expected.
+        AssertionError: a check failed, or it cannot be fitted to a level; says which, where, and what was expected.
         ImpactError: an unknown name or setting, or settings that do not go together.
 
     >>> check_deviation("relative_reachability", rollout=True)
@@ -117,7 +115,7 @@ def check_baseline(baseline: str | BaselineChoice, levels: Sequence[Any] = LEVEL
         settings: others of `Penalty`; by default its deviation is unreachability.
 
     Raises:
-        AssertionError: a check failed; says which, where, and what was expected.
+        AssertionError: a check failed, or it cannot be fitted to a level; says which, where, and what was expected.
         ImpactError: an unknown name or setting, or settings that do not go together.
 
     >>> check_baseline("inaction")
@@ -133,7 +131,7 @@ def _run(
         for check in checks:
             try:
                 check(case)
-            except AssertionError as error:
+            except (AssertionError, ImpactError) as error:
                 raise AssertionError(f"{check.__name__} failed for {penalty.label} on {level}: {error}") from error
 
 
@@ -302,8 +300,7 @@ def check_formula(case: Case) -> None:
 
 def check_start(case: Case) -> None:
     """At the start of an episode, the state is compared with itself."""
-    node = np.unique(case.graph.node[case.mdp.start > 0]).astype(np.int64)
-    node = node[node >= 0]
+    node = _first(case)
     reference = case.baseline.reference(case.graph, _numbers(case, case.baseline.initial(case.graph, node), "initial"))
     mass = reference.share[:, :, None] * reference.probability
     elsewhere = (mass * (reference.node != node[:, None, None])).sum(axis=(1, 2))
@@ -316,21 +313,12 @@ def check_start(case: Case) -> None:
 
 def check_memories(case: Case) -> None:
     """Memories are numbers below `memories`, whatever is done."""
-    for node, memory, action in _situations(case):
-        chances = case.baseline.chances(case.graph, memory)
-        if chances is None:
-            _numbers(case, case.baseline.advance(case.graph, memory, node, action), "advance")
-        else:
-            following, probability = chances
-            _numbers(case, following.ravel(), "chances")
-            assert np.allclose(probability.sum(axis=1), 1), "the probabilities of `chances` must sum to 1 in every row"
+    _situations(case)
 
 
 def check_references(case: Case) -> None:
     """What memories stand for are nodes, with probabilities that sum to 1."""
-    memory = np.unique(case.impact.memory[case.impact.memory >= 0])
-    if not len(memory):
-        return
+    memory = np.unique(_situations(case)[1])
     reference = case.baseline.reference(case.graph, memory)
     shape = reference.node.shape
     assert len(shape) == 3, f"`node` of a reference must be [M, G, J], not of shape {shape}: see `certain`"
@@ -340,9 +328,8 @@ def check_references(case: Case) -> None:
     count = case.graph.size
     outside = reference.node[(reference.node < 0) | (reference.node >= count)]
     assert not len(outside), f"a reference is node {outside[0]}; nodes are numbered from 0 to {count - 1}"
-    assert reference.combine in ("each", "mean", "greedy"), (
-        f"combine must be each, mean or greedy, not {reference.combine!r}"
-    )
+    combine = reference.combine
+    assert combine in ("each", "mean", "greedy"), f"combine must be 'each', 'mean' or 'greedy', not {combine!r}"
     total = (reference.share[:, :, None] * reference.probability).sum(axis=(1, 2))
     worst = int(np.abs(total - 1).argmax())
     assert abs(total[worst] - 1) <= ZERO, (
@@ -351,26 +338,51 @@ def check_references(case: Case) -> None:
 
 
 def check_forgetful(case: Case) -> None:
-    """A baseline that calls itself forgetful remembers nothing but the last step."""
+    """A baseline that calls itself forgetful needs no memory to find the next one."""
     if not case.baseline.forgetful:
         return
-    for node, memory, action in _situations(case):
+    node, memory = _situations(case)
+    for a, name in enumerate(case.mdp.actions):
+        action = np.full(len(node), a)
         after = case.baseline.advance(case.graph, memory, node, action)
-        other = case.baseline.advance(case.graph, np.roll(memory, 1), node, action)
-        wrong = np.flatnonzero(after != other)
+        without = case.baseline.advance(case.graph, np.full(len(node), NO_MEMORY), node, action)
+        wrong = np.flatnonzero(after != without)
         assert not len(wrong), (
-            f"it calls itself forgetful, yet after {case.mdp.actions[action[0]]!r} in {case.shown(node[wrong[0]])} its "
-            "memory depends on the one before: leave `forgetful` out"
+            f"it calls itself forgetful, yet what it remembers after {name!r} in {case.shown(node[wrong[0]])} depends "
+            "on the memory before: leave `forgetful` out"
         )
 
 
-def _situations(case: Case) -> Iterator[tuple[Nodes, Nodes, Nodes]]:
-    """Nodes, memories and actions that can occur, an action at a time."""
-    impact = case.impact
-    node = case.graph.node[impact.state].astype(np.int64)
-    met = (node >= 0) & (impact.memory >= 0)
-    for action in range(case.mdp.num_actions):
-        yield node[met], impact.memory[met], np.full(int(met.sum()), action)
+def _situations(case: Case) -> tuple[Nodes, Nodes]:
+    """Nodes and memories that an episode can lead to, or the first of them where there are very many."""
+    graph, baseline = case.graph, case.baseline
+    node = _first(case)
+    memory = _numbers(case, baseline.initial(graph, node), "initial")
+    count = baseline.memories(graph)
+    known = frontier = np.unique(node * count + memory)
+    while len(frontier) and len(known) < MAX_PAIRS:
+        node, memory = frontier // count, frontier % count
+        found = [known]
+        for a in range(graph.num_actions):
+            own = baseline.chances(graph, memory)
+            if own is None:
+                after = _numbers(case, baseline.advance(graph, memory, node, np.full(len(node), a)), "advance")[:, None]
+                likely = np.ones(after.shape, dtype=np.bool_)
+            else:
+                after, likely = _numbers(case, own[0], "chances"), own[1] > 0
+                assert np.allclose(own[1].sum(axis=1), 1), "the probabilities of `chances` must sum to 1 in every row"
+            codes = graph.successor[node, a].astype(np.int64)[:, :, None] * count + after[:, None, :]
+            met = (graph.probability[node, a] > 0)[:, :, None] & likely[:, None, :]
+            found.append(codes[met])
+        frontier = np.setdiff1d(np.concatenate(found), known)
+        known = np.union1d(known, frontier)
+    return known // count, known % count
+
+
+def _first(case: Case) -> Nodes:
+    """The nodes that episodes start in."""
+    node = np.unique(case.graph.node[case.mdp.start > 0]).astype(np.int64)
+    return node[node >= 0]
 
 
 def _numbers(case: Case, memory: Any, method: str) -> Nodes:
@@ -384,11 +396,11 @@ def _numbers(case: Case, memory: Any, method: str) -> Nodes:
 
 BASELINE_CHECKS: tuple[Callable[[Case], None], ...] = (
     check_formula,
-    check_finite,
     check_start,
     check_memories,
     check_references,
     check_forgetful,
+    check_finite,
     check_deterministic,
 )
 """All checks of baselines; each takes a `Case` and raises AssertionError."""
