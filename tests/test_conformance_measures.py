@@ -196,8 +196,10 @@ def test_a_fault_of_a_deviation_is_found_and_named(deviation, said):
 def test_what_cannot_be_fitted_says_why():
     with pytest.raises(AssertionError, match="on Options: there is no moon in this world"):
         check_deviation(Picky())
-    with pytest.raises(AssertionError, match="on FrozenLake-v1: baseline='stepwise' needs to know"):
+    with pytest.raises(AssertionError, match="on FrozenLake-v1: the boards of this world are not all of one size"):
         check_deviation(Fine(), ["FrozenLake-v1"])
+    with pytest.raises(AssertionError, match="on FrozenLake-v1: baseline='stepwise' needs to know"):
+        check_deviation("unreachability", ["FrozenLake-v1"])
 
 
 def test_what_the_noop_costs_is_found():
