@@ -1,16 +1,15 @@
 """A hard budget of impact per episode, as a task of its own: what is left of the budget becomes part of the state."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from impactrl.mdp import TabularMDP
-from impactrl.measures.impact import Contributions, Impact
+from impactrl.measures.impact import Contributions, Impact, Place
 
 __all__ = ["BudgetState", "with_budget"]
 
@@ -130,6 +129,6 @@ def _draw(draw: Callable[[Any], NDArray[np.uint8]], limited: BudgetState) -> NDA
 
 
 def _terms(
-    terms: Contributions, x: NDArray[np.int64], executed: NDArray[np.int64], index: int, action: int, k: int
-) -> pd.Series:
-    return terms(int(x[index]), int(executed[index, action]), k)
+    terms: Contributions, x: NDArray[np.int64], executed: NDArray[np.int64], places: Sequence[Place]
+) -> tuple[list[str], NDArray[np.float64]]:
+    return terms([(int(x[index]), int(executed[index, action]), k) for index, action, k in places])

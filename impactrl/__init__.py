@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import impactrl.envs  # noqa: F401  (registers the levels)
 
 if TYPE_CHECKING:
+    from impactrl.agents.constrained import solve_within_budget as solve_within_budget
     from impactrl.agents.frontier import Frontier as Frontier
     from impactrl.agents.frontier import frontier as frontier
     from impactrl.agents.impact_learner import ImpactLearner as ImpactLearner
@@ -134,6 +135,7 @@ _HOMES = {
     "register_level": "levels",
     "save_figure": "analysis.plots",
     "solve": "agents.planner",
+    "solve_within_budget": "agents.constrained",
     "summarise": "analysis.statistics",
     "sweep": "runs.sweep",
     "tradeoff_panel": "analysis.tradeoff",
