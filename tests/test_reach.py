@@ -3,7 +3,7 @@
 import networkx as nx
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from random_graphs import as_networkx, best_policy_values, certain_graph, chance_graph, graphs, value_iteration
 from random_mdps import level
@@ -64,6 +64,13 @@ def test_what_is_reached_surely_is_1_and_what_cannot_be_reached_is_0_exactly():
     assert reach_columns(successor, probability, [2, 0], discount=1.0).T.tolist() == [[1, 1, 1, 0], [1, 1, 0, 0]]
 
 
+def test_a_step_that_may_lead_to_a_gamble_is_not_sure():
+    # 0 reaches the goal 2, or else 1, with 1/2 each; from 1 it is the goal or ruin.
+    successor = np.array([[[2, 1]], [[2, 3]], [[2, 2]], [[3, 3]]], dtype=np.int32)
+    found = reach_columns(successor, np.full(successor.shape, 0.5), [2, 3], discount=1.0)
+    assert found.T.tolist() == [[0.75, 0.5, 1, 0], [0.25, 0.5, 0, 1]]
+
+
 @given(graphs(max_outcomes=1), st.sampled_from(DISCOUNTS), st.none() | st.integers(0, 4))
 def test_certain_steps_give_powers_of_the_distance(graph, discount, horizon):
     goals = np.arange(len(graph[0]))
@@ -78,8 +85,7 @@ def test_with_a_horizon_it_is_that_many_backups(graph, discount, horizon):
     np.testing.assert_allclose(found.T, slow, rtol=1e-13, atol=1e-15)
 
 
-@settings(max_examples=40)
-@given(graphs(max_nodes=4, max_actions=2), st.sampled_from(DISCOUNTS))
+@given(graphs(max_nodes=4, max_actions=2), st.sampled_from([0.0, 0.9, 1.0, 1.0]))
 def test_it_is_what_the_best_of_all_policies_achieves(graph, discount):
     found = reach_columns(*graph, np.arange(len(graph[0])), discount=discount)
     slow = [best_policy_values(graph, goal, discount) for goal in range(len(graph[0]))]
