@@ -46,7 +46,7 @@ def adjacency(source: NDArray[np.integer], target: NDArray[np.integer], count: i
 
 
 def edges(
-    successor: NDArray[np.int32], probability: NDArray[np.float64]
+    successor: NDArray[np.integer], probability: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """The distinct pairs of different nodes of which the second can follow the first under some action.
 

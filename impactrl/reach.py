@@ -10,8 +10,10 @@ by side, component by component from the goals upwards.
 """
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import numba
@@ -30,7 +32,7 @@ from impactrl.graph import (
     node_ids,
 )
 
-__all__ = ["Search", "prepare", "reach_columns"]
+__all__ = ["BLOCK", "Search", "prepare", "reach_columns"]
 
 BLOCK = 64
 """Goals that are worked on at once: the bits of a word."""
@@ -38,11 +40,16 @@ TOLERANCE = 1e-12
 """Absolute, on reachabilities in a world of chance."""
 
 
-class Actions(NamedTuple):
-    """What the actions of every node can lead to, other than to stay; R actions that do more than stay, E outcomes.
+class Chances(NamedTuple):
+    """A world of chance, its nodes numbered anew: by component, the last first, so that what follows comes before.
+
+    R actions do more than stay in their node and have E outcomes that do so; C components.
 
     Attributes:
-        first: [N + 1] int64; the actions of node x are `first[x] : first[x + 1]`.
+        node: [N] int64, what each node is called outside.
+        before: the nodes that some action can lead from to each.
+        component: [C + 1] int64; the nodes of component c are `component[c] : component[c + 1]`.
+        action: [N + 1] int64; those of node x are `action[x] : action[x + 1]`.
         outcome: [R + 1] int64; those of action r are `outcome[r] : outcome[r + 1]`.
         target: [E] int32.
         weight: [E] float64, probability of the outcome.
@@ -50,7 +57,10 @@ class Actions(NamedTuple):
         leaves: [R] bool, whether it can happen that nothing of the graph follows.
     """
 
-    first: NDArray[np.int64]
+    node: NDArray[np.int64]
+    before: Adjacency
+    component: NDArray[np.int64]
+    action: NDArray[np.int64]
     outcome: NDArray[np.int64]
     target: NDArray[np.int32]
     weight: NDArray[np.float64]
@@ -58,47 +68,24 @@ class Actions(NamedTuple):
     leaves: NDArray[np.bool_]
 
 
-class Sweep(NamedTuple):
-    """In which order values are computed.
-
-    Attributes:
-        order: [N] int32, nodes by component, the last first: what a component leads to is done before it.
-        first: [C + 1] int64; component i of that order is `order[first[i] : first[i + 1]]`.
-    """
-
-    order: NDArray[np.int32]
-    first: NDArray[np.int64]
-
-
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Search:
-    """A graph of transitions made ready for `columns`; by `prepare`.
+    """A graph of N nodes made ready for `columns`; by `prepare`.
 
     Attributes:
-        size: N, the number of nodes.
-        successor: [N, A, K] int32.
-        probability: [N, A, K].
-        before: the nodes that some action can lead from to each.
-        actions: None if every action has one outcome.
-        sweep: None if every action has one outcome.
-        place: [N] int64, where each node comes when goals are put into blocks; like goals together. No number
-            depends on it.
+        world: the nodes that some action can lead from to each, if every action has one outcome; else all there is.
+        rank: [N] int64, what each node is called in `world`.
+        place: [N] int64, where each comes when goals are put into blocks; no number depends on it.
     """
 
-    size: int
-    successor: NDArray[np.int32]
-    probability: NDArray[np.float64]
-    before: Adjacency
-    actions: Actions | None
-    sweep: Sweep | None
+    world: Adjacency | Chances
+    rank: NDArray[np.int64]
     place: NDArray[np.int64]
 
-    def columns(
-        self, goals: ArrayLike, *, discount: float, horizon: int | None = None, threads: int | None = None
-    ) -> NDArray[np.float64]:
+    def columns(self, goals: ArrayLike, *, discount: float, threads: int | None = None) -> NDArray[np.float64]:
         """Reachability of each goal from every node.
 
-        Exact up to rounding where every action has one outcome, or with a horizon. Otherwise values increase from 0
+        Exact up to rounding where every action has one outcome. Otherwise values increase from 0
         towards R. With a discount below 1 they stop when no value of a component changed by more than
         `1e-12 (1 - discount) / discount` in a sweep, so that the error is at most 1e-12, or when rounding allows no
         better. With discount 1, what is reached surely (R = 1) and what is not reached (R = 0) is found by search and
@@ -107,14 +94,11 @@ class Search:
         these are more than a hundred thousand or so.
 
         A column does not depend, in any bit, on what else is asked for or on the number of threads. Blocks of 64
-        goals run in parallel; each takes up to `512 N` bytes, or twice that with a horizon, beside the result.
+        goals run in parallel; each takes up to `512 N` bytes beside the result.
 
         Args:
             goals: [G] nodes.
             discount: in [0, 1].
-            horizon: h instead of "first reached": `discount^h` times the largest probability of being at the goal after
-                exactly h steps, as in the experiments of Shah et al. (2019, arXiv 1902.04198); where nothing follows
-                one stays. None: when first reached.
             threads: at most so many at once; default one per core.
 
         Returns:
@@ -123,35 +107,28 @@ class Search:
         Raises:
             ImpactError: a goal that is no node, or a setting outside its range.
         """
-        wanted = node_ids("goals", goals, self.size)
+        size = len(self.rank)
+        wanted = node_ids("goals", goals, size)
         if not 0 <= real_number("discount", discount) <= 1:
             raise ImpactError(f"discount must be in [0, 1], not {discount}")
-        steps = None if horizon is None else whole_number("horizon", horizon, at_least=0)
         workers = (os.cpu_count() or 1) if threads is None else whole_number("threads", threads, at_least=1)
-        out = np.zeros((self.size, len(wanted)))
+
         order = np.argsort(self.place[wanted], kind="stable")
-        blocks = [order[i : i + BLOCK] for i in range(0, len(order), BLOCK)]
+        goals = self.rank[wanted[order]]
+        starts = range(0, len(goals), BLOCK)
+        out = np.zeros((size, len(goals)))
+        solve = self._solver(float(discount))
+        with ThreadPoolExecutor(max(1, min(workers, len(starts)))) as pool:
+            list(pool.map(lambda i: solve(goals[i : i + BLOCK], out[:, i : i + BLOCK]), starts))
+        _move_columns(out, order)
+        return out
 
-        if steps is not None:
-
-            def solve(block: NDArray[np.int64]) -> None:
-                _count_down(self.successor, self.probability, wanted[block], steps, block, out)
-        elif self.actions is None or self.sweep is None:
-            powers = np.power(float(discount), np.arange(self.size + 1.0))
-
-            def solve(block: NDArray[np.int64]) -> None:
-                _search_backwards(self.before, wanted[block], powers, block, out)
-        else:
-            actions, sweep = _without_staying(self.actions, discount), self.sweep
-            threshold = TOLERANCE * (1 - discount) / discount if discount > 0 else np.inf
-
-            def solve(block: NDArray[np.int64]) -> None:
-                _iterate(self.before, actions, sweep, wanted[block], discount == 1, threshold, block, out)
-
-        if blocks:
-            with ThreadPoolExecutor(min(workers, len(blocks))) as pool:
-                list(pool.map(solve, blocks))
-        return out if steps is None else out * float(discount) ** steps
+    def _solver(self, discount: float) -> Callable[..., None]:
+        """What writes the columns of some goals, given as ranks, into a table of zeros."""
+        if not isinstance(self.world, Chances):
+            return partial(_search_backwards, self.world, np.power(discount, np.arange(len(self.rank) + 1.0)))
+        threshold = TOLERANCE * (1 - discount) / discount if discount > 0 else np.inf
+        return partial(_iterate, _without_staying(self.world, discount), discount == 1, threshold)
 
 
 def prepare(successor: NDArray[np.int32], probability: NDArray[np.float64]) -> Search:
@@ -171,39 +148,21 @@ def prepare(successor: NDArray[np.int32], probability: NDArray[np.float64]) -> S
     """
     check_transitions(successor, probability)
     count = len(successor)
-    source, target = edges(successor, probability)
-    before = adjacency(target, source, count)
     if certain(probability):
-        return Search(
-            size=count,
-            successor=successor,
-            probability=probability,
-            before=before,
-            actions=None,
-            sweep=None,
-            place=np.arange(count),
-        )
+        source, target = edges(successor, probability)
+        return Search(world=adjacency(target, source, count), rank=np.arange(count), place=np.arange(count))
     found = components(successor, probability)
     # Later nodes are further from the start and, mostly, closer to what the others have to reach.
-    nodes = np.lexsort((-np.arange(count), -found.label.astype(np.int64)))
-    first = np.zeros(len(found.size) + 1, dtype=np.int64)
-    np.cumsum(found.size[::-1], out=first[1:])
-    actions = _actions(successor, probability)
+    node = np.lexsort((-np.arange(count), -found.label.astype(np.int64)))
+    rank = np.empty(count, dtype=np.int64)
+    rank[node] = np.arange(count)
+    world = _chances(rank[successor[node]], probability[node], node, found.size[::-1])
     # A block takes as many sweeps as its slowest goal, and goals that are hard to hit are slow: those together.
     entry = np.zeros(count)
-    np.maximum.at(entry, actions.target, actions.weight)
+    np.maximum.at(entry, world.target, world.weight)
     place = np.empty(count, dtype=np.int64)
-    place[np.lexsort((entry, found.label))] = np.arange(count)
-    sweep = Sweep(nodes.astype(np.int32), first)
-    return Search(
-        size=count,
-        successor=successor,
-        probability=probability,
-        before=before,
-        actions=actions,
-        sweep=sweep,
-        place=place,
-    )
+    place[np.lexsort((entry[rank], found.label))] = np.arange(count)
+    return Search(world=world, rank=rank, place=place)
 
 
 def reach_columns(
@@ -212,7 +171,6 @@ def reach_columns(
     goals: ArrayLike,
     *,
     discount: float,
-    horizon: int | None = None,
     threads: int | None = None,
 ) -> NDArray[np.float64]:
     """Reachability of each goal from every node: `prepare`, then `Search.columns`, which say more.
@@ -222,7 +180,6 @@ def reach_columns(
         probability: [N, A, K], 0 where there is no such outcome.
         goals: [G] nodes.
         discount: in [0, 1].
-        horizon: see `Search.columns`.
         threads: at most so many at once; default one per core.
 
     Returns:
@@ -237,41 +194,46 @@ def reach_columns(
     >>> probability = np.array([[[0.5, 0.25, 0.25]], [[1, 0, 0]], [[1, 0, 0]]])
     >>> reach_columns(successor, probability, [1], discount=1.0).tolist()
     [[0.5], [1.0], [0.0]]
-    >>> reach_columns(successor, probability, [1], discount=1.0, horizon=2).tolist()
-    [[0.375], [1.0], [0.0]]
     """
     search = prepare(successor, probability)
-    return search.columns(goals, discount=discount, horizon=horizon, threads=threads)
+    return search.columns(goals, discount=discount, threads=threads)
 
 
-def _actions(successor: NDArray[np.int32], probability: NDArray[np.float64]) -> Actions:
-    stays = successor == np.arange(len(successor))[:, None, None]
+def _chances(
+    successor: NDArray[np.int64], probability: NDArray[np.float64], node: NDArray[np.int64], sizes: NDArray[np.int64]
+) -> Chances:
+    """Transitions [N, A, K] in the new numbering, without what only stays."""
+    count = len(successor)
+    stays = successor == np.arange(count)[:, None, None]
     moves = (probability > 0) & ~stays
     useful = moves.any(axis=2)
     moves = moves[useful]
-    stay = np.where(stays, probability, 0.0).sum(axis=2)[useful]
-    return Actions(
-        first=np.concatenate([[0], np.cumsum(useful.sum(axis=1))]),
+    source, target = edges(successor, probability)
+    return Chances(
+        node=node,
+        before=adjacency(target, source, count),
+        component=np.concatenate([[0], np.cumsum(sizes)]),
+        action=np.concatenate([[0], np.cumsum(useful.sum(axis=1))]),
         outcome=np.concatenate([[0], np.cumsum(moves.sum(axis=1))]),
-        target=successor[useful][moves],
+        target=successor[useful][moves].astype(np.int32),
         weight=probability[useful][moves],
-        stay=stay,
+        stay=np.where(stays, probability, 0.0).sum(axis=2)[useful],
         leaves=probability[useful].sum(axis=1) < 1 - PROBABILITY_TOLERANCE,
     )
 
 
-def _without_staying(actions: Actions, discount: float) -> Actions:
+def _without_staying(world: Chances, discount: float) -> Chances:
     """The same values from actions that are repeated until they lead on.
 
     `V = max_r discount (stay_r V + rest_r)` and `V = max_r discount rest_r / (1 - discount stay_r)` have the same
     solutions; the second converges faster, and at least as fast as the discount.
     """
-    moving = np.add.reduceat(actions.weight, actions.outcome[:-1]) if len(actions.stay) else np.empty(0)
+    moving = np.add.reduceat(world.weight, world.outcome[:-1]) if len(world.stay) else np.empty(0)
     # 1 - discount * stay, without the cancellation where staying is almost sure.
-    leaving = np.where(actions.leaves, 1 - actions.stay - moving, 0.0)
-    otherwise = moving + leaving + (1 - discount) * actions.stay
-    factor = np.repeat(discount / otherwise, np.diff(actions.outcome))
-    return actions._replace(weight=factor * actions.weight, stay=np.zeros_like(actions.stay))
+    leaving = np.where(world.leaves, 1 - world.stay - moving, 0.0)
+    otherwise = moving + leaving + (1 - discount) * world.stay
+    factor = np.repeat(discount / otherwise, np.diff(world.outcome))
+    return world._replace(weight=factor * world.weight, stay=np.zeros_like(world.stay))
 
 
 def _bit_numbers() -> NDArray[np.int64]:
@@ -296,15 +258,14 @@ def _lowest(bits: np.uint64) -> tuple[int, np.uint64]:
 @numba.njit(cache=True, nogil=True)
 def _search_backwards(
     before: Adjacency,
-    goals: NDArray[np.int64],
     powers: NDArray[np.float64],
-    column: NDArray[np.int64],
+    goals: NDArray[np.int64],
     out: NDArray[np.float64],
 ) -> None:
-    """Writes `powers[d]` for every node at a distance d < len(powers) from a goal into the goal's column."""
+    """Writes `powers[d]` for every node at a distance d < len(powers) from a goal into the goal's column of zeros."""
     count = len(before.first) - 1
-    seen, front, found = np.zeros((3, count), dtype=np.uint64)
-    here, there = np.empty((2, count), dtype=np.int32)
+    seen, front, found = np.zeros(count, np.uint64), np.zeros(count, np.uint64), np.zeros(count, np.uint64)
+    here, there = np.empty(count, np.int32), np.empty(count, np.int32)
     num_here = 0
     for j in range(len(goals)):
         g = goals[j]
@@ -312,7 +273,7 @@ def _search_backwards(
             here[num_here] = g
             num_here += 1
         front[g] |= np.uint64(1) << np.uint64(j)
-        out[g, column[j]] = powers[0]
+        out[g, j] = powers[0]
         seen[g] = front[g]
     for distance in range(1, len(powers)):
         num_there = 0
@@ -339,9 +300,19 @@ def _search_backwards(
             seen[x] |= bits
             while bits != 0:
                 j, bits = _lowest(bits)
-                out[x, column[j]] = value
+                out[x, j] = value
         here, there = there, here
         num_here = num_there
+
+
+@numba.njit(cache=True, nogil=True)
+def _move_columns(table: NDArray[np.float64], order: NDArray[np.int64]) -> None:
+    """Column i goes to column `order[i]`, row by row: a row stays in the cache, a column does not."""
+    row = np.empty(len(order))
+    for x in range(len(table)):
+        row[:] = table[x]
+        for i in range(len(order)):
+            table[x, order[i]] = row[i]
 
 
 @numba.njit(cache=True, nogil=True)
@@ -384,9 +355,7 @@ def _reached(before: Adjacency, goals: NDArray[np.int64]) -> NDArray[np.uint64]:
 
 
 @numba.njit(cache=True, nogil=True)
-def _surely_reached(
-    actions: Actions, sweep: Sweep, goals: NDArray[np.int64], possible: NDArray[np.uint64]
-) -> NDArray[np.uint64]:
+def _surely_reached(world: Chances, goals: NDArray[np.int64], possible: NDArray[np.uint64]) -> NDArray[np.uint64]:
     """[N] the goals that some policy reaches with probability 1, as bits.
 
     The largest set from which the goal can be reached by actions that never leave the set: de Alfaro (1997), "Formal
@@ -399,18 +368,18 @@ def _surely_reached(
         changed = True
         while changed:
             changed = False
-            for x in sweep.order:
+            for x in range(len(sure)):
                 open_bits = sure[x] & ~reached[x]
                 if open_bits == 0:
                     continue
                 gain = np.uint64(0)
-                for r in range(actions.first[x], actions.first[x + 1]):
-                    if actions.leaves[r]:
+                for r in range(world.action[x], world.action[x + 1]):
+                    if world.leaves[r]:
                         continue
                     inside, closer = open_bits, np.uint64(0)
-                    for e in range(actions.outcome[r], actions.outcome[r + 1]):
-                        inside &= sure[actions.target[e]]
-                        closer |= reached[actions.target[e]]
+                    for e in range(world.outcome[r], world.outcome[r + 1]):
+                        inside &= sure[world.target[e]]
+                        closer |= reached[world.target[e]]
                     gain |= inside & closer
                 if gain != 0:
                     reached[x] |= gain
@@ -422,7 +391,7 @@ def _surely_reached(
 
 @numba.njit(cache=True, nogil=True)
 def _back_up(
-    actions: Actions,
+    world: Chances,
     x: int,
     fixed: np.uint64,
     values: NDArray[np.float64],
@@ -431,26 +400,33 @@ def _back_up(
 ) -> None:
     """`best[j] = max_r sum_e weight_e values[target_e, j]`, at most 1, and 1 for the goals whose bits are `fixed`."""
     width = len(best)
-    here = values[x]
     for j in range(width):
         best[j] = 0.0
-    for r in range(actions.first[x], actions.first[x + 1]):
-        e, end = actions.outcome[r], actions.outcome[r + 1]
-        base, scale = here, 0.0
-        while end - e > 2:  # two outcomes at a time: less traffic to `total`
-            p, q = actions.weight[e], actions.weight[e + 1]
-            one, other = values[actions.target[e]], values[actions.target[e + 1]]
+    for r in range(world.action[x], world.action[x + 1]):
+        e, last, stay = world.outcome[r], world.outcome[r + 1] - 1, world.stay[r]
+        if last - e > 1:
             for j in range(width):
-                total[j] = scale * base[j] + (p * one[j] + q * other[j])
-            base, scale = total, 1.0
-            e += 2
-        p, q = actions.weight[e], actions.weight[end - 1] if end - e > 1 else 0.0
-        one, other = values[actions.target[e]], values[actions.target[end - 1]]
-        for j in range(width):
-            value = scale * base[j] + (p * one[j] + q * other[j])
-            best[j] = value if value > best[j] else best[j]
+                total[j] = stay * values[x, j]
+            while last - e > 1:
+                p, q = world.weight[e], world.weight[e + 1]
+                y, z = world.target[e], world.target[e + 1]
+                for j in range(width):
+                    total[j] += p * values[y, j] + q * values[z, j]
+                e += 2
+            p, q = world.weight[e], world.weight[last] if last > e else 0.0
+            y, z = world.target[e], world.target[last]
+            for j in range(width):
+                value, most = total[j] + (p * values[y, j] + q * values[z, j]), best[j]
+                best[j] = value if value > most else most
+        else:
+            p, q = world.weight[e], world.weight[last] if last > e else 0.0
+            y, z = world.target[e], world.target[last]
+            for j in range(width):
+                value, most = stay * values[x, j] + (p * values[y, j] + q * values[z, j]), best[j]
+                best[j] = value if value > most else most
     for j in range(width):
-        best[j] = best[j] if best[j] < 1.0 else 1.0
+        value = best[j]
+        best[j] = value if value < 1.0 else 1.0
     while fixed != 0:
         k, fixed = _lowest(fixed)
         best[k] = 1.0
@@ -469,64 +445,18 @@ def _indicator(fixed: NDArray[np.uint64], width: int) -> NDArray[np.float64]:
 
 
 @numba.njit(cache=True, nogil=True)
-def _write(values: NDArray[np.float64], column: NDArray[np.int64], out: NDArray[np.float64]) -> None:
+def _write(values: NDArray[np.float64], node: NDArray[np.int64], out: NDArray[np.float64]) -> None:
     for x in range(len(out)):
-        for j in range(len(column)):
-            out[x, column[j]] = values[x, j]
-
-
-@numba.njit(cache=True, nogil=True)
-def _count_down(
-    successor: NDArray[np.int32],
-    probability: NDArray[np.float64],
-    goals: NDArray[np.int64],
-    horizon: int,
-    column: NDArray[np.int64],
-    out: NDArray[np.float64],
-) -> None:
-    """The largest probability of being in each goal after exactly `horizon` steps, into their columns."""
-    count, num_actions, num_outcomes = successor.shape
-    width = len(goals)
-    now, later, total = np.zeros((count, width)), np.zeros((count, width)), np.empty(width)
-    for j in range(width):
-        later[goals[j], j] = 1.0
-    for _ in range(horizon):
-        for x in range(count):
-            here = now[x]
-            here[:] = 0.0
-            stuck = True
-            for a in range(num_actions):
-                if probability[x, a, 0] == 1.0:
-                    stuck = False
-                    row = later[successor[x, a, 0]]
-                    for j in range(width):
-                        here[j] = max(here[j], row[j])
-                    continue
-                total[:] = 0.0
-                for k in range(num_outcomes):
-                    p = probability[x, a, k]
-                    if p > 0.0:
-                        stuck = False
-                        row = later[successor[x, a, k]]
-                        for j in range(width):
-                            total[j] += p * row[j]
-                for j in range(width):
-                    here[j] = max(here[j], total[j])
-            if stuck:  # where nothing follows one stays
-                here[:] = later[x]
-        now, later = later, now
-    _write(later, column, out)
+        for j in range(out.shape[1]):
+            out[node[x], j] = values[x, j]
 
 
 @numba.njit(cache=True, nogil=True)
 def _iterate(
-    before: Adjacency,
-    actions: Actions,
-    sweep: Sweep,
-    goals: NDArray[np.int64],
+    world: Chances,
     undiscounted: bool,
     threshold: float,
-    column: NDArray[np.int64],
+    goals: NDArray[np.int64],
     out: NDArray[np.float64],
 ) -> None:
     """The reachability of the goals, into their columns: Gauss-Seidel value iteration from 0.
@@ -534,14 +464,15 @@ def _iterate(
     A goal whose values have settled in a component is left alone there, so that its column is what it would be
     alone. Rounding keeps order, so values never decrease, and no goal goes on for ever.
     """
-    possible = _reached(before, goals)
-    fixed = _surely_reached(actions, sweep, goals, possible) if undiscounted else _goal_bits(len(out), goals)
+    possible = _reached(world.before, goals)
+    fixed = _surely_reached(world, goals, possible) if undiscounted else _goal_bits(len(out), goals)
     width = len(goals)
     values = _indicator(fixed, width)
-    best, total, change = np.empty((3, width))
+    # Three arrays and not one of three rows: those the compiler cannot tell apart, and the loops take twice as long.
+    best, total, change = np.empty(width), np.empty(width), np.empty(width)
     live = np.empty(width, dtype=np.int64)
-    for c in range(len(sweep.first) - 1):
-        nodes = sweep.order[sweep.first[c] : sweep.first[c + 1]]
+    for c in range(len(world.component) - 1):
+        nodes = range(world.component[c], world.component[c + 1])
         todo = np.uint64(0)
         for x in nodes:
             todo |= possible[x] & ~fixed[x]
@@ -554,16 +485,16 @@ def _iterate(
             for x in nodes:
                 if possible[x] & ~fixed[x] == 0:
                     continue
-                _back_up(actions, x, fixed[x], values, best, total)
-                here = values[x]
+                _back_up(world, x, fixed[x], values, best, total)
                 for j in range(width):
-                    new = best[j] if live[j] else here[j]
-                    rise = new - here[j]
-                    change[j] = rise if rise > change[j] else change[j]
-                    here[j] = new
+                    old, new = values[x, j], best[j]
+                    new = new if live[j] != 0 else old
+                    rise, most = new - old, change[j]
+                    change[j] = rise if rise > most else most
+                    values[x, j] = new
             if len(nodes) == 1:
                 break
             for j in range(width):
                 if change[j] <= threshold:
                     live[j] = 0
-    _write(values, column, out)
+    _write(values, world.node, out)

@@ -19,7 +19,7 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(), flags=re.DOTALL)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/environments.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/environments.md", "docs/state_graphs.md"])
 def test_python_of_a_page_runs_and_prints_what_it_says(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     code = "".join(blocks(page, "python"))

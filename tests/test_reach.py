@@ -1,11 +1,9 @@
 """Reachability of goals, against slower ways to compute it."""
 
-from functools import cache
-
 import networkx as nx
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from random_graphs import as_networkx, best_policy_values, certain_graph, chance_graph, graphs, value_iteration
 from random_mdps import level
@@ -54,12 +52,6 @@ def test_a_gamble_worked_by_hand():
     found = reach_columns(successor, probability, [2], discount=d)[:, 0]
     one = (d / 2) / (1 - d * d / 4)
     np.testing.assert_allclose(found, [d * one, one, 1, 0], rtol=0, atol=1e-10)
-    # After so many steps: from 1 a bet, and after 1/4 a step and a bet again; the goal stays reached.
-    after = [reach_columns(successor, probability, [2], discount=1.0, horizon=h)[:2, 0].tolist() for h in range(4)]
-    assert after == [[0, 0], [0, 0.5], [0.5, 0.5], [0.5, 0.625]]
-    # One cannot stay in 1, only leave and come back.
-    after = [reach_columns(successor, probability, [1], discount=0.9, horizon=h)[1, 0] for h in range(4)]
-    np.testing.assert_allclose(after, [1, 0, 0.9**2, 0.9**3], rtol=1e-15)
 
 
 def test_what_is_reached_surely_is_1_and_what_cannot_be_reached_is_0_exactly():
@@ -69,36 +61,20 @@ def test_what_is_reached_surely_is_1_and_what_cannot_be_reached_is_0_exactly():
     assert reach_columns(successor, probability, [2, 0], discount=1.0).T.tolist() == [[1, 1, 1, 0], [1, 1, 0, 0]]
 
 
+def test_a_step_that_may_lead_to_a_gamble_is_not_sure():
+    # 0 reaches the goal 2, or else 1, with 1/2 each; from 1 it is the goal or ruin.
+    successor = np.array([[[2, 1]], [[2, 3]], [[2, 2]], [[3, 3]]], dtype=np.int32)
+    found = reach_columns(successor, np.full(successor.shape, 0.5), [2, 3], discount=1.0)
+    assert found.T.tolist() == [[0.75, 0.5, 1, 0], [0.25, 0.5, 0, 1]]
+
+
 @given(graphs(max_outcomes=1), st.sampled_from(DISCOUNTS))
 def test_certain_steps_give_powers_of_the_distance(graph, discount):
     found = reach_columns(*graph, np.arange(len(graph[0])), discount=discount)
     np.testing.assert_allclose(found, by_distance(graph, discount), rtol=1e-14)
 
 
-def after_steps(graph, goal, discount, horizon):
-    """The largest probability of being at a goal after so many steps, by what is best first; discounted."""
-    successor, probability = graph
-
-    @cache
-    def best(x, steps):
-        if steps == 0:
-            return float(x == goal)
-        chances = [list(zip(successor[x, a], probability[x, a], strict=True)) for a in range(successor.shape[1])]
-        going = [chance for chance in chances if any(p > 0 for _, p in chance)]
-        return max((sum(p * best(y, steps - 1) for y, p in chance) for chance in going), default=float(x == goal))
-
-    return [discount**horizon * best(x, horizon) for x in range(len(successor))]
-
-
-@given(graphs(), st.sampled_from(DISCOUNTS), st.integers(0, 6))
-def test_with_a_horizon_it_is_the_chance_of_being_there_then(graph, discount, horizon):
-    found = reach_columns(*graph, np.arange(len(graph[0])), discount=discount, horizon=horizon)
-    slow = [after_steps(graph, goal, discount, horizon) for goal in range(len(graph[0]))]
-    np.testing.assert_allclose(found.T, slow, rtol=1e-13, atol=1e-15)
-
-
-@settings(max_examples=40)
-@given(graphs(max_nodes=4, max_actions=2), st.sampled_from(DISCOUNTS))
+@given(graphs(max_nodes=4, max_actions=2), st.sampled_from([0.0, 0.9, 1.0, 1.0]))
 def test_it_is_what_the_best_of_all_policies_achieves(graph, discount):
     found = reach_columns(*graph, np.arange(len(graph[0])), discount=discount)
     slow = [best_policy_values(graph, goal, discount) for goal in range(len(graph[0]))]
@@ -126,7 +102,7 @@ def test_the_error_is_at_most_1e_10_where_sweeps_settle_slowly(discount):
 
 
 @pytest.mark.parametrize("graph", [certain_graph(300, 0), chance_graph(150, 1)], ids=["certain", "chance"])
-@pytest.mark.parametrize("settings", [{"discount": 0.95}, {"discount": 1.0}, {"discount": 0.95, "horizon": 7}])
+@pytest.mark.parametrize("settings", [{"discount": 0.95}, {"discount": 1.0}])
 def test_a_column_does_not_depend_on_the_others_or_on_threads(graph, settings):
     count = len(graph[0])
     search = prepare(*graph)
@@ -176,8 +152,6 @@ def test_no_goals_and_lonely_nodes():
         ({"goals": 1}, "list of node ids"),
         ({"discount": 1.5}, r"discount must be in \[0, 1\]"),
         ({"discount": "much"}, "discount must be a number"),
-        ({"horizon": -1}, "horizon must be at least 0"),
-        ({"horizon": 2.5}, "horizon must be a whole number"),
         ({"threads": 0}, "threads must be at least 1"),
         ({"successor": np.zeros((3, 1), dtype=np.int32)}, "shape"),
         ({"successor": np.full((3, 1, 1), 3, dtype=np.int32)}, "node from 0 to 2"),

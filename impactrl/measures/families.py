@@ -20,8 +20,8 @@ from impactrl.measures.values import (
     departure_values,
     inaction_values,
     power,
+    reachability_columns,
 )
-from impactrl.reach import prepare
 
 if TYPE_CHECKING:
     from impactrl.measures.penalty import Penalty
@@ -117,11 +117,11 @@ class RelativeReachability(ValueFamily):
         """As `values`, for so many goals at a time that a block takes at most 256 MiB."""
         # With rollouts to the end of a plan, the horizon is the length of that plan.
         horizon = penalty.horizon if penalty.rollout != "end" else None
-        search = prepare(graph.successor, graph.probability)
+        columns = reachability_columns(graph, discount=penalty.discount, horizon=horizon)
         goals = goal_nodes(graph, penalty)
         width = max(64, BLOCK_BYTES // (8 * graph.size) // 64 * 64)
         for first in range(0, len(goals), width):
-            yield search.columns(goals[first : first + width], discount=penalty.discount, horizon=horizon)
+            yield columns(goals[first : first + width])
 
     def population(self, graph: StateGraph, penalty: "Penalty") -> int | None:
         """Of how many states the goals are a sample."""

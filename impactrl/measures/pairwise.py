@@ -14,8 +14,7 @@ from impactrl.measures.comparisons import Comparisons
 from impactrl.measures.deviations import Comparer, Deviation, PairDeviation
 from impactrl.measures.families import BLOCK_BYTES, state_features
 from impactrl.measures.state_graph import StateGraph
-from impactrl.measures.values import reachability
-from impactrl.reach import prepare
+from impactrl.measures.values import reachability, reachability_columns
 
 if TYPE_CHECKING:
     from impactrl.measures.penalty import Penalty
@@ -54,14 +53,14 @@ class Unreachability(PairDeviation):
         if penalty.rollout is not False:  # all pairs will be asked for
             table = reachability(graph, discount=penalty.discount, horizon=horizon)
             return lambda node, reference: 1 - table[node, reference]
-        search = prepare(graph.successor, graph.probability)
+        columns_of = reachability_columns(graph, discount=penalty.discount, horizon=horizon)
 
         def pairs(node: Nodes, reference: Nodes) -> Floats:
             goals, which = np.unique(reference, return_inverse=True)
             order = np.argsort(which, kind="stable")
             result, width = np.empty(len(node)), max(64, BLOCK_BYTES // (8 * graph.size) // 64 * 64)
             for first in range(0, len(goals), width):
-                columns = search.columns(goals[first : first + width], discount=penalty.discount, horizon=horizon)
+                columns = columns_of(goals[first : first + width])
                 rows = order[slice(*np.searchsorted(which[order], [first, first + width]))]
                 result[rows] = 1 - columns[node[rows], which[rows] - first]
             return result

@@ -1,5 +1,7 @@
 """Value families: what can be had from each state, one column per thing."""
 
+from collections.abc import Callable
+
 import numba
 import numpy as np
 from numpy.typing import NDArray
@@ -8,7 +10,8 @@ from scipy import sparse
 from impactrl.errors import ImpactError
 from impactrl.measures.state_graph import StateGraph
 from impactrl.policy_iteration import dynamics, optimum
-from impactrl.reach import reach_columns
+from impactrl.presence import presence_columns
+from impactrl.reach import prepare
 
 __all__ = [
     "attainable_utilities",
@@ -16,6 +19,7 @@ __all__ = [
     "inaction_values",
     "power",
     "reachability",
+    "reachability_columns",
     "rollout_pairs",
     "rollout_values",
 ]
@@ -23,10 +27,25 @@ __all__ = [
 MAX_TABLE_BYTES = 4 * 2**30  # the work on a table needs up to five times its size
 
 
-def reachability(graph: StateGraph, *, discount: float, horizon: int | None = None) -> NDArray[np.float64]:
-    """`R(x; y)`, the reachability of every node from every node; see `reach.Search.columns`.
+def reachability_columns(
+    graph: StateGraph, *, discount: float, horizon: int | None = None
+) -> Callable[[NDArray[np.int64]], NDArray[np.float64]]:
+    """A function from nodes [G] to their reachability from every node, [N, G]; in [0, 1].
 
-    Krakovna et al. (2019), arXiv 1806.01186, section 3.
+    `R(x; y) = max_policy E[discount^N]`, N the steps from x until y is first reached; Krakovna et al. (2019),
+    arXiv 1806.01186, section 3. With a horizon h: `discount^h` times the largest probability of being in y after
+    exactly h steps, as in the experiments of Shah et al. (2019), arXiv 1902.04198.
+    """
+    if horizon is not None:
+        return lambda goals: (
+            discount**horizon * presence_columns(graph.successor, graph.probability, goals, steps=horizon)
+        )
+    search = prepare(graph.successor, graph.probability)
+    return lambda goals: search.columns(goals, discount=discount)
+
+
+def reachability(graph: StateGraph, *, discount: float, horizon: int | None = None) -> NDArray[np.float64]:
+    """`R(x; y)`, the reachability of every node from every node; see `reachability_columns`.
 
     Returns:
         [N, N] in [0, 1], `R[x, y]`.
@@ -40,7 +59,7 @@ def reachability(graph: StateGraph, *, discount: float, horizon: int | None = No
             f"the reachability of {size} states from {size} states needs {size * size * 8 / 2**30:.0f} GiB; "
             f"{MAX_TABLE_BYTES // 2**30} GiB are allowed. Leave rollouts out, use another deviation or a smaller level"
         )
-    return reach_columns(graph.successor, graph.probability, np.arange(size), discount=discount, horizon=horizon)
+    return reachability_columns(graph, discount=discount, horizon=horizon)(np.arange(size))
 
 
 def attainable_utilities(
