@@ -40,10 +40,12 @@ class Frontier:
 
     Weights are cut into intervals by the critical ones. Throughout the inside of an interval the same actions are
     optimal wherever an optimal policy comes, so one row says all; ties among them are broken as in `solve`, which
-    chooses the same. At a critical weight the policies of both neighbours are optimal. Several policies may share a
-    line, that is their discounted return and impact, and still differ in the hidden columns: the row is that of the one
-    which the tie rule picks. (With discount 0 only the first step counts, and the later ones are those of some weight
-    inside.)
+    chooses the same. (It takes for ties what differs by less than 1e-9 of the value, so at weights close to 0 it may
+    overlook the penalty.) At a critical weight the policies of both neighbours are optimal.
+
+    Several policies may share a line, that is their discounted return and impact, and still differ in the hidden
+    columns: the row is that of the one which the tie rule picks. (With discount 0 only the first step counts, and the
+    later ones are those of some weight inside.)
 
     Attributes:
         impact: the fitted penalty.

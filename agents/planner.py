@@ -196,6 +196,7 @@ def best_actions(
     haste = optimal_values(mdp.next_state, continuing, cost, discount=1.0).values
     policy = greedy(action_values(mdp.next_state, continuing, cost, haste, discount=1.0))
     reached = policy_values(mdp.next_state, continuing, reward, policy, discount=1.0).values
-    if not np.allclose(reached, values, rtol=1e-9, atol=1e-9):
+    # Every step may have given up a tie's worth.
+    if not np.allclose(reached, values, rtol=1e-6, atol=1e-6):
         raise ImpactError("no stationary policy reaches the undiscounted optimum; use a discount below 1")
     return q, policy

@@ -11,7 +11,9 @@ with the reason.
 import argparse
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
+import pandas as pd
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -53,6 +55,11 @@ SHAH_PUBLISHED = {  # arXiv 1902.04198, fraction of the best true return
 REASONS = {
     ("turner2019-plan-start", "Interference"): "To finish is the cheapest way to stop paying, whatever the draw; the "
     "published outcome is that of learned auxiliary values (docs/findings.md).",
+    (
+        "eresheim2023-random",
+        "Options",
+    ): "Here the expected penalty over the other actions; the published agent compares "
+    "with one drawn at every step, and learns from that noise.",
 }
 
 
@@ -93,10 +100,12 @@ def shown(found: Counter[str]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--out", type=Path, default=Path("out/published_presets"), help="folder for the cells as a CSV")
     parser.add_argument("--quick", action="store_true", help="2 draws of the utilities instead of 20")
     options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
     console, draws = Console(width=160), 2 if options.quick else 20
-    differing = []
+    rows, differing = [], []
     for title, levels in (
         ("Turner et al.: published levels", TURNER),
         ("Turner et al.: further levels", TURNER_MORE),
@@ -113,6 +122,7 @@ def main() -> None:
                 said = published(name, level)
                 right = said is None or agrees(level, said, found)
                 cells.append(shown(found) + ("" if said is None else " (=)" if right else " (!)"))
+                rows.append((name, level, penalty.weight, said or "", shown(found)))
                 if not right:
                     differing.append((name, level, str(said), shown(found)))
             table.add_row(name, f"{penalty.weight:.3g}", *cells)
@@ -128,11 +138,15 @@ def main() -> None:
         for level, number in zip(SHAH, numbers, strict=True):
             fraction = true_fraction(compile_mdp(level), preset(name))
             cells.append(f"{fraction:.3f} ({number:g})")
+            rows.append((name, level, preset(name).weight, f"{number:g}", f"{fraction:.3f}"))
             if abs(fraction - number) > 5e-4:
                 differing.append((name, level, f"{number:g}", f"{fraction:.3f}"))
         table.add_row(name, *cells)
     console.print(table)
 
+    columns = ["preset", "level", "weight", "published", "optimum"]
+    pd.DataFrame(rows, columns=columns).to_csv(options.out / "cells.csv", index=False)
+    print(f"The cells are in {options.out / 'cells.csv'}.")
     print(f"{len(differing)} cells differ from what was published.")
     for name, level, said, found in differing:
         print(f"- {name} on {level}: published {said}, optimum {found}. {REASONS.get((name, level), '')}")

@@ -11,8 +11,11 @@ from typing import TYPE_CHECKING, Any
 import impactrl.envs  # noqa: F401  (registers the levels)
 
 if TYPE_CHECKING:
+    from impactrl.agents.constrained import solve_within_budget as solve_within_budget
     from impactrl.agents.frontier import Frontier as Frontier
     from impactrl.agents.frontier import frontier as frontier
+    from impactrl.agents.impact_learner import ImpactLearner as ImpactLearner
+    from impactrl.agents.impact_learner import train_impact_learner as train_impact_learner
     from impactrl.agents.planner import Planner as Planner
     from impactrl.agents.planner import solve as solve
     from impactrl.agents.q_learning import QLearning as QLearning
@@ -82,6 +85,7 @@ _HOMES = {
     "GridWorld": "world",
     "Impact": "measures.impact",
     "ImpactError": "errors",
+    "ImpactLearner": "agents.impact_learner",
     "ImpactPenalty": "wrappers",
     "Outcome": "world",
     "PRESETS": "measures.presets",
@@ -131,10 +135,12 @@ _HOMES = {
     "register_level": "levels",
     "save_figure": "analysis.plots",
     "solve": "agents.planner",
+    "solve_within_budget": "agents.constrained",
     "summarise": "analysis.statistics",
     "sweep": "runs.sweep",
     "tradeoff_panel": "analysis.tradeoff",
     "train": "agents.q_learning",
+    "train_impact_learner": "agents.impact_learner",
 }
 
 __all__ = sorted(_HOMES)

@@ -1,8 +1,10 @@
 """The command line. Options are the fields of the library's dataclasses."""
 
 import os
+import re
 import sys
 import warnings
+from argparse import ArgumentParser
 from collections.abc import Callable
 from functools import partial
 from inspect import getdoc
@@ -10,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
+from rich.columns import Columns
+from rich.text import Text
 
 import impactrl
 from impactrl.agents.planner import Planner
@@ -18,12 +22,23 @@ from impactrl.levels import level_names, world_of
 from impactrl.measures.impact import COLUMNS
 from impactrl.measures.penalty import Penalty
 from impactrl.sweeping import export, plot, results, sweep, train
-from impactrl.terminal import known_level, print_table, read_settings, write
+from impactrl.terminal import (
+    known_level,
+    print_heading,
+    print_pairs,
+    print_table,
+    read_settings,
+    terminal,
+    write,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from impactrl.agents.constrained import BudgetSolution
+    from impactrl.agents.planner import Solution
     from impactrl.mdp import TabularMDP
+    from impactrl.measures.catalogue import Entry
 
 __all__ = ["main"]
 
@@ -62,6 +77,38 @@ def envs(png: Path | None = None) -> None:
         from impactrl.analysis.plots import save_figure
 
         write(partial(save_figure, plot_boards(pictures)), png)
+
+
+def measures(name: Annotated[str | None, tyro.conf.Positional] = None, /) -> None:
+    """List what a penalty can be made of: deviations, baselines, settings, and presets of published penalties.
+
+    Args:
+        name: of one of them, to be shown in full.
+    """
+    from impactrl.measures.catalogue import OPTIONS, catalogue, entries_named
+
+    if name is not None:
+        for entry in entries_named(name):
+            print_heading(f"{entry.kind} {entry.name}" + (f" ({entry.label})" if entry.label else ""))
+            terminal().print(Text(entry.about), end="\n\n")
+            facts = {"formula": entry.formula, "source": entry.source, **entry.facts}
+            print_pairs((key, value) for key, value in facts.items() if value)
+        return
+    for kind, entries in catalogue().items():
+        print_heading(f"{kind}s: --{kind} NAME")
+        print_pairs((entry.name, _in_short(entry)) for entry in entries)
+    for setting, meanings in OPTIONS.items():
+        print_heading(f"{setting}: --{setting} NAME")
+        print_pairs(meanings.items())
+
+
+def _in_short(entry: "Entry") -> str:
+    if entry.kind == "preset":
+        lines = [entry.about.partition(". ")[0].removesuffix(".") + ".", entry.facts["flags"], entry.source]
+    else:
+        facts = {"label": entry.label if entry.kind == "deviation" else "", **entry.facts}
+        lines = [entry.formula, entry.source, "; ".join(f"{key} {value}" for key, value in facts.items() if value)]
+    return "\n".join(filter(None, lines)) + "\n"
 
 
 def show(
@@ -148,6 +195,7 @@ def solve(
     /,
     penalty: PenaltyFlags = Penalty(),  # noqa: B008  (tyro reads the defaults of a frozen dataclass)
     plan: Planner = Planner(),  # noqa: B008
+    budget: float | None = None,
     settings: tuple[str, ...] = (),
     png: Path | None = None,
 ) -> None:
@@ -157,19 +205,22 @@ def solve(
         env: level, environment id, or path of a level file (.txt).
         penalty: what the agent pays for its impact.
         plan: of the planner.
+        budget: the most discounted impact that is allowed, as a hard limit in place of the weight.
         settings: of the level, as name=value.
         png: write a picture of the optimal episode to this file.
     """
-    import pandas as pd
-
     env, chosen = known_level(env), read_settings(settings)
     mdp = impactrl.compile_mdp(env, **chosen)
+    if budget is not None:
+        if png is not None:
+            raise ImpactError("with a budget the best policy may leave an action to chance: there is no one episode")
+        _print_within_budget(env, mdp, penalty, plan, budget)
+        return
     best = impactrl.solve(mdp, penalty, discount=plan.discount, horizon=plan.horizon)
     actions = best.actions()
     names = " ".join(mdp.actions[a] for a in actions) or "nothing: the agent stays where it is"
     title = f"{env}, {penalty.label}, weight {penalty.weight:g}"
-    outcome = pd.DataFrame([[getattr(best, f"expected_{column}") for column in COLUMNS]], columns=list(COLUMNS))
-    print_table(outcome, f"{title}: the optimum for discount {plan.discount:g}, over {best.steps} steps")
+    _print_expected(best, f"{title}: the optimum for discount {plan.discount:g}, over {best.steps} steps")
     print(f"actions: {names}")
     if png is not None:
         _save_episode(mdp, impactrl.explain(env, actions=actions, penalty=penalty, **chosen), png, title=title)
@@ -220,11 +271,36 @@ def frontier(
         write(partial(save_figure, plot_frontier(curves, title=f"{env}: the optimum at every weight")), png)
 
 
+def _print_expected(best: "Solution | BudgetSolution", title: str) -> None:
+    import pandas as pd
+
+    expected = [getattr(best, f"expected_{column}") for column in COLUMNS]
+    print_table(pd.DataFrame([expected], columns=list(COLUMNS)), title)
+
+
+def _print_within_budget(env: str, mdp: "TabularMDP", penalty: Penalty, plan: Planner, budget: float) -> None:
+    best = impactrl.solve_within_budget(mdp, penalty, budget=budget, discount=plan.discount, horizon=plan.horizon)
+    limit = f"{env}, {penalty.label}, at most {budget:g} discounted impact"
+    _print_expected(best, f"{limit}: the optimum for discount {plan.discount:g}, over {best.steps} steps")
+    print(f"discounted: return {best.value:.4g}, impact {best.discounted_impact:.4g}")
+    if best.multiplier:
+        print(f"a unit of budget is worth {best.multiplier:.4g}: the weight for which this is an optimum, too")
+    else:
+        print("the budget does not bind: this is the best without a penalty")
+    for *step, x in zip(*((best.policy > 0).sum(axis=-1) > 1).nonzero(), strict=True):
+        chances = best.policy[(*step, x)]
+        mixed = ", ".join(f"{name} {chance:.4g}" for name, chance in zip(mdp.actions, chances, strict=True) if chance)
+        print(f"left to chance{f' in step {step[0] + 1}' if step else ''}: {mixed}, in")
+        print("\n".join(mdp.board_text(int(best.impact.state[x]))))
+
+
 def explain(
     env: Name,
     /,
     actions: str,
     penalty: PenaltyFlags = Penalty(),  # noqa: B008
+    top: int = 0,
+    chance: int = 0,
     settings: tuple[str, ...] = (),
     png: Path | None = None,
 ) -> None:
@@ -232,17 +308,54 @@ def explain(
 
     Args:
         env: level, environment id, or path of a level file (.txt).
-        actions: letters U D L R N, or numbers.
+        actions: letters U D L R N I, or numbers.
         penalty: what the agent pays for its impact.
+        top: name so many of the goals, utilities or features that made the impact of each step.
+        chance: seed of what is random in the world.
         settings: of the level, as name=value.
         png: write a picture of the episode to this file.
     """
     env, chosen = known_level(env), read_settings(settings)
-    steps = impactrl.explain(env, actions=actions, penalty=penalty, **chosen)
+    steps = impactrl.explain(env, actions=actions, penalty=penalty, top=top, seed=chance, **chosen)
     title = f"{env}, {penalty.label}, weight {penalty.weight:g}"
-    print_table(steps, title)
+    print_table(steps.drop(columns="contributions", errors="ignore"), title)
+    _print_rest(env, chosen, actions, len(steps))
+    if top:
+        _print_contributions(steps, impactrl.compile_mdp(env, **chosen))
     if png is not None:
         _save_episode(impactrl.compile_mdp(env, **chosen), steps, png, title=title)
+
+
+def _print_rest(env: str, settings: dict[str, Any], actions: str, played: int) -> None:
+    """A note on actions that came after the end of the episode."""
+    from impactrl.explaining import parse_actions
+
+    given = len(parse_actions(actions, world_of(env, settings)[0].actions))
+    if played < given:
+        print(f"the episode was over after {played} of {given} actions; the rest was not played")
+
+
+def _print_contributions(steps: "pd.DataFrame", mdp: "TabularMDP") -> None:
+    """What made the impact of each step; of the most important one also the boards of states."""
+    named = {}
+    for t, (action, made) in enumerate(zip(steps["action"], steps["contributions"], strict=True), start=1):
+        if made:
+            named[f"{t} {action}"] = ", ".join(f"{name} ({amount:.4g})" for name, amount in made)
+    if not named:
+        print("no step had an impact")
+        return
+    print()
+    print_heading("what made the impact of each step, largest first")
+    print_pairs(named.items())
+    most = steps["deviation"].abs().to_numpy().argmax()
+    boards = [
+        Text(f"{name}: {amount:.4g}\n\n" + "\n".join(mdp.board_text(int(name.removeprefix("state ")))))
+        for name, amount in steps["contributions"][most]
+        if re.fullmatch(r"state \d+", name)
+    ]
+    if boards:
+        print_heading(f"the goals behind step {most + 1}, {steps['action'][most]}")
+        terminal().print(Columns(boards, padding=(0, 4)))
 
 
 def render(
@@ -260,7 +373,7 @@ def render(
 
     Args:
         env: level, environment id, or path of a level file (.txt).
-        actions: letters U D L R N, or numbers.
+        actions: letters U D L R N I, or numbers.
         out: the file.
         penalty: whose impact is shown.
         chance: seed of what is random in the world.
@@ -270,17 +383,19 @@ def render(
     """
     from impactrl.recording import record
 
+    env, chosen = known_level(env), read_settings(settings)
     frames = record(
-        known_level(env),
+        env,
         actions=actions,
         path=out,
         penalty=penalty,
         seed=chance,
         cell_size=cell_size,
         fps=fps,
-        **read_settings(settings),
+        **chosen,
     )
     print(f"wrote {out}: {frames} frames")
+    _print_rest(env, chosen, actions, frames - 1)
 
 
 def play(env: Name, /, penalty: PenaltyFlags = Penalty(), chance: int = 0, settings: tuple[str, ...] = ()) -> None:  # noqa: B008
@@ -306,6 +421,7 @@ def _save_episode(mdp: "TabularMDP", steps: "pd.DataFrame", path: Path, *, title
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "envs": envs,
+    "measures": measures,
     "show": show,
     "solve": solve,
     "frontier": frontier,
@@ -320,6 +436,34 @@ COMMANDS: dict[str, Callable[..., None]] = {
 }
 
 
+def _preset_flags(start: Penalty) -> tyro.constructors.ConstructorRegistry:
+    """What makes the flags of a penalty: `--preset`, and the fields, whose defaults are those of `start`."""
+    registry = tyro.constructors.ConstructorRegistry()
+
+    @registry.struct_rule
+    def flags(info: tyro.constructors.StructTypeInfo) -> tyro.constructors.StructConstructorSpec | None:
+        if info.type is not Penalty or info.default is start:  # `start` itself: its fields, as of any dataclass
+            return None
+        name = tyro.constructors.StructFieldSpec(
+            "preset",
+            Annotated[str | None, tyro.conf.arg(metavar="NAME")],  # type: ignore[arg-type]
+            default=None,
+            helptext="a published penalty (`impactrl measures` lists them), whose settings are then the defaults here.",
+        )
+        penalty = tyro.constructors.StructFieldSpec("penalty", PenaltyFlags, default=start, helptext="")
+        return tyro.constructors.StructConstructorSpec(lambda preset, penalty: penalty, fields=(name, penalty))  # noqa: ARG005
+
+    return registry
+
+
+def _preset_of(arguments: list[str]) -> Penalty:
+    """The penalty that `--preset` names, read before all other options since their defaults depend on it."""
+    parser = ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--preset", nargs="?")
+    name = parser.parse_known_args(arguments)[0].preset
+    return Penalty() if name is None else impactrl.preset(name)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Runs a command; a mistake of the user's is one line and exit status 2, an interruption 130."""
     with warnings.catch_warnings():
@@ -332,12 +476,14 @@ def _say_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 
 
 def _run(arguments: list[str] | None) -> None:
+    given = sys.argv[1:] if arguments is None else arguments
     try:
         tyro.extras.subcommand_cli_from_dict(
             COMMANDS,
             prog="impactrl",
             description="Side effects in reinforcement learning: levels, impact measures, agents, sweeps, figures.",
-            args=arguments,
+            args=given,
+            registry=_preset_flags(_preset_of(given)),
         )
     except ImpactError as error:
         print(f"impactrl: {error}", file=sys.stderr)

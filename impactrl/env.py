@@ -20,7 +20,7 @@ from impactrl.mdp import TabularMDP
 from impactrl.render import draw_board, draw_text_board
 from impactrl.world import AnyWorld, Outcome, board_text
 
-__all__ = ["OBSERVATIONS", "GridEnv"]
+__all__ = ["OBSERVATIONS", "GridEnv", "compiled"]
 
 OBSERVATIONS = ("board", "state", "planes")
 PLACES_KEPT = 100_000
@@ -110,7 +110,7 @@ class GridEnv(gym.Env[Any, np.int64]):
                 f"{type(self.world).__name__} has too many states to list them, so states have no ids; use "
                 "observation='board' or 'planes' and a learner that needs no model"
             )
-        return _compiled(self.world) if isinstance(self.world, Hashable) else compile_mdp(self.world)
+        return compiled(self.world)
 
     @cached_property
     def characters(self) -> str:
@@ -221,6 +221,11 @@ class GridEnv(gym.Env[Any, np.int64]):
 
 def _edges(probabilities: list[float]) -> list[float]:
     return list(accumulate(probabilities))[:-1]
+
+
+def compiled(world: AnyWorld) -> TabularMDP:
+    """The arrays of a world, made once for all equal worlds; see `compile_mdp`."""
+    return _compiled(world) if isinstance(world, Hashable) else compile_mdp(world)
 
 
 @lru_cache(maxsize=32)

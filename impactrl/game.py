@@ -8,15 +8,16 @@ import gymnasium as gym
 import numpy as np
 from gymnasium.utils.seeding import np_random
 
-from impactrl.compile import compile_mdp
+from impactrl.env import compiled
 from impactrl.errors import ImpactError
 from impactrl.levels import world_of
 from impactrl.mdp import TabularMDP
 from impactrl.measures.impact import Impact
 from impactrl.measures.penalty import Penalty
 from impactrl.world import AnyWorld
+from impactrl.wrappers import fitted
 
-__all__ = ["Columns", "Game", "Moment", "Rules", "action_of", "new_game", "press", "take", "undo"]
+__all__ = ["Columns", "Game", "Moment", "Rules", "action_named", "action_of", "new_game", "press", "take", "undo"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -63,6 +64,7 @@ class Moment:
         total: the columns of the episode so far.
         completed: the task is done.
         action: the action that led here, None at the start.
+        outcome: number k of what came of that action in `Impact`; 0 where no penalty is watched.
         step: what that action added to the columns.
         deviation: that the penalty saw in it.
         penalty: that was charged for it.
@@ -74,6 +76,7 @@ class Moment:
     total: Columns
     completed: bool
     action: int | None = None
+    outcome: int = 0
     step: Columns = NOTHING
     deviation: float = 0.0
     penalty: float = 0.0
@@ -106,6 +109,11 @@ class Game:
     def steps(self) -> int:
         """How many steps were taken."""
         return len(self.moments) - 1
+
+    @property
+    def actions(self) -> list[int]:
+        """The actions that were taken."""
+        return [moment.action for moment in self.moments if moment.action is not None]
 
     @property
     def terminal(self) -> bool:
@@ -143,8 +151,8 @@ def new_game(
                 f"{type(world).__name__} has too many states to list them, so no penalty can be computed; "
                 "deviation='none' goes without one"
             )
-        task = compile_mdp(world)
-        impact = penalty.fit(task)
+        task = compiled(world)
+        impact = replace(fitted(task, replace(penalty, weight=1.0)), penalty=penalty)
     rules = Rules(
         name=source if isinstance(source, str) else type(world).__name__,
         world=world,
@@ -177,7 +185,7 @@ def take(game: Game, action: int) -> Game:
     outcomes = rules.world.outcomes(before.state, action)
     chosen, draws = _choose(rules, [outcome.probability for outcome in outcomes], before.draws)
     outcome = outcomes[chosen]
-    index, deviation, penalty, unit = -1, 0.0, 0.0, 0.0
+    index, k, deviation, penalty, unit = -1, 0, 0.0, 0.0, 0.0
     if rules.task is not None and rules.impact is not None:
         rng = np.random.default_rng((rules.impact.penalty.seed, game.steps))
         k, index = rules.impact.follow(before.index, action, rules.task.index(outcome.state), rng)
@@ -192,6 +200,7 @@ def take(game: Game, action: int) -> Game:
         total=Columns(*(so_far + more for so_far, more in zip(before.total, step, strict=True))),
         completed=rules.world.completed(outcome.state),
         action=action,
+        outcome=k,
         step=step,
         deviation=deviation,
         penalty=penalty,
@@ -219,6 +228,7 @@ _ALIASES: Final = {
     "left": ("left", "west"),
     "right": ("right", "east"),
     "i": ("interact",),
+    "space": ("noop", "stay"),
 }
 """Names of the actions that a key can stand for."""
 _SAME_KEY: Final = {"w": "up", "s": "down", "a": "left", "d": "right", "n": "space", "backspace": "u", "ctrl-c": "q"}
@@ -252,7 +262,7 @@ def press(game: Game, key: str) -> Game:
         refusal = f"there is no action {int(typed)}"
     else:
         action = action_of(game.rules.world, key)
-        refusal = f"there is no action for {key!r}: choose one by its number" if key in (*_ALIASES, "space") else ""
+        refusal = f"there is no action for {key!r}: choose one by its number" if key in _ALIASES else ""
     if action is None:
         return replace(game, note=refusal)
     if game.over:
@@ -262,7 +272,14 @@ def press(game: Game, key: str) -> Game:
 
 def action_of(world: AnyWorld, key: str) -> int | None:
     """The action that a key stands for in a world, None if there is none."""
-    if key == "space":
-        return world.noop
-    names = [name.lower() for name in world.actions]
-    return next((names.index(alias) for alias in _ALIASES.get(key, ()) if alias in names), None)
+    return world.noop if key == "space" else action_named(key, world.actions)
+
+
+def action_named(key: str, names: Sequence[str]) -> int | None:
+    """The action that a key stands for by the names of a world's actions, None if there is none.
+
+    >>> action_named("up", ["north", "south", "stay"])
+    0
+    """
+    lowered = [name.lower() for name in names]
+    return next((lowered.index(alias) for alias in _ALIASES.get(key, ()) if alias in lowered), None)

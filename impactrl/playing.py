@@ -24,7 +24,7 @@ from rich.style import Style
 from rich.text import Text
 
 from impactrl.errors import ImpactError
-from impactrl.explaining import LETTERS
+from impactrl.explaining import letters_of
 from impactrl.game import Game, Moment, action_of, new_game, press
 from impactrl.measures.penalty import Penalty
 from impactrl.sprites import BLACK, GREY, MORTAR, SLATE, SPRITES, TILE, VERMILLION, WHITE, rgb
@@ -415,12 +415,8 @@ def play(
 
 def _summary(game: Game) -> Text:
     """What came of a game, and the actions as `impactrl explain` and `impactrl render` read them."""
-    letters = {name: letter for letter, name in LETTERS.items()}
-    names = [_action_name(game, moment) for moment in game.moments[1:]]
-    spelt = (
-        "".join(letters[name] for name in names)
-        if all(name in letters for name in names)
-        else " ".join(str(moment.action) for moment in game.moments[1:])
-    )
-    lines = [_title(game), *_table(game), *([Text(f'actions: "{spelt}"')] if names else [])]
+    letters = {index: letter for letter, index in letters_of(game.rules.world.actions).items()}
+    taken = game.actions
+    spelt = "".join(letters[a] for a in taken) if all(a in letters for a in taken) else " ".join(map(str, taken))
+    lines = [_title(game), *_table(game), *([Text(f'actions: "{spelt}"')] if taken else [])]
     return Text("\n").join(lines)

@@ -18,7 +18,7 @@ from impactrl.measures.impact import Impact
 from impactrl.measures.penalty import Penalty
 from impactrl.measures.presets import penalty_from_settings
 
-__all__ = ["ImpactPenalty", "VectorImpactPenalty"]
+__all__ = ["ImpactPenalty", "VectorImpactPenalty", "fitted"]
 
 
 class ImpactPenalty(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
@@ -28,7 +28,8 @@ class ImpactPenalty(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     environment itself: nothing is drawn from its random generator.
 
     `info` of every step gains `task_reward`, `impact/deviation` (D of this step), `impact/penalty` (what was taken
-    off the reward) and `state` (the integer id, where the environment does not say it); the first three are 0 at reset.
+    off the reward), all 0 at reset, and `state` (the integer id). Where the environment does not say them (toy-text),
+    it gains `performance`, `side_effect` and `completed` of the episode so far, too.
 
     Given a vector environment, it makes a `VectorImpactPenalty`.
 
@@ -56,8 +57,9 @@ class ImpactPenalty(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         super().__init__(env)
         self.penalty = penalty_from_settings(settings)
         self._task = _task(env)
-        self.impact = _fitted(self._task, replace(self.penalty, weight=1.0))
+        self.impact = fitted(self._task, replace(self.penalty, weight=1.0))
         self._index = 0
+        self._performance = self._side_effect = 0.0
         self._rng = np.random.default_rng(self.penalty.seed)
 
     def _state(self) -> int:
@@ -70,9 +72,12 @@ class ImpactPenalty(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Starts an episode; see `gymnasium.Env.reset`."""
         observation, info = self.env.reset(seed=seed, options=options)
+        if seed is not None:
+            self._rng = np.random.default_rng(self.penalty.seed)
         state = self._state()
         self._index = self.impact.start_index(state)
-        return observation, info | _columns(0.0, 0.0, 0.0, state)
+        self._performance, self._side_effect = self._task.initial_performance, 0.0
+        return observation, self._episode(state) | info | _columns(0.0, 0.0, 0.0, state)
 
     def step(self, action: Any) -> tuple[Any, float, bool, bool, dict[str, Any]]:
         """Takes an action; see `gymnasium.Env.step`."""
@@ -82,8 +87,18 @@ class ImpactPenalty(gym.Wrapper[Any, Any, Any, Any], RecordConstructorArgs):
         place = self._index, int(action), k
         penalty = self.penalty.weight * float(self.impact.unit_penalty[place])
         columns = _columns(float(reward), float(self.impact.deviation[place]), penalty, state)
+        self._performance += float(self.impact.mdp.performance[place])
+        self._side_effect += float(self.impact.mdp.side_effect[place])
         self._index = following
-        return observation, float(reward) - penalty, terminated, truncated, info | columns
+        return observation, float(reward) - penalty, terminated, truncated, self._episode(state) | info | columns
+
+    def _episode(self, state: int) -> dict[str, Any]:
+        """The hidden columns of the episode so far, by the compiled task."""
+        return {
+            "performance": self._performance,
+            "side_effect": self._side_effect,
+            "completed": bool(self._task.completed[state]),
+        }
 
 
 def _task(env: "gym.Env[Any, Any]") -> TabularMDP:
@@ -96,7 +111,7 @@ def _task(env: "gym.Env[Any, Any]") -> TabularMDP:
 
 
 @lru_cache(maxsize=8)
-def _fitted(task: TabularMDP, penalty: Penalty) -> Impact:
+def fitted(task: TabularMDP, penalty: Penalty) -> Impact:
     """Fitted once for all copies of an environment, and for all weights."""
     return penalty.fit(task)
 
@@ -115,7 +130,7 @@ class VectorImpactPenalty(VectorWrapper[Any, Any, Any]):
 
     Args:
         env: from `gym.make_vec` of an impactrl level, with any vectorization mode that keeps the environments in this
-            process.
+            process. (Of another environment, wrap each copy: `gym.make_vec(name, wrappers=[...])`.)
         settings: those of `Penalty`, as plain values.
 
     Raises:
@@ -126,19 +141,22 @@ class VectorImpactPenalty(VectorWrapper[Any, Any, Any]):
         super().__init__(env)
         self.penalty = penalty_from_settings(settings)
         self._task = _vector_task(env)
-        self.impact = _fitted(self._task, replace(self.penalty, weight=1.0))
+        self.impact = fitted(self._task, replace(self.penalty, weight=1.0))
         self._same_step = env.metadata.get("autoreset_mode") is AutoresetMode.SAME_STEP
         first = np.flatnonzero(self.impact.mdp.start)
         self._first = np.zeros(self._task.num_states, dtype=np.int64)
         self._first[self.impact.state[first]] = first
         self._index = np.zeros(self.num_envs, dtype=np.int64)
         self._over = np.zeros(self.num_envs, dtype=np.bool_)
+        self._rng = np.random.default_rng(self.penalty.seed)
 
     def reset(
         self, *, seed: int | list[int] | None = None, options: dict[str, Any] | None = None
     ) -> tuple[Any, dict[str, Any]]:
         """Starts an episode in every copy; see `gymnasium.vector.VectorEnv.reset`."""
         observations, infos = self.env.reset(seed=seed, options=options)  # type: ignore[arg-type]  # lists are allowed
+        if seed is not None:
+            self._rng = np.random.default_rng(self.penalty.seed)
         begun = np.asarray((options or {}).get("reset_mask", np.ones(self.num_envs, dtype=np.bool_)))
         self._index = np.where(begun, self._first[infos["state"]], self._index)
         self._over &= ~begun
@@ -154,15 +172,13 @@ class VectorImpactPenalty(VectorWrapper[Any, Any, Any]):
         state = infos["state"]
         if self._same_step and over.any():
             state = np.where(over, infos["final_info"]["state"], state)
-        following = self.impact.mdp.next_state[self._index, actions]
-        fits = (self.impact.state[following] == state[:, None]) & (
-            self.impact.mdp.probability[self._index, actions] > 0
+        k, after = np.zeros(self.num_envs, dtype=np.int64), self._index.copy()
+        k[stepped], after[stepped] = self.impact.follow_all(
+            self._index[stepped], np.asarray(actions)[stepped], state[stepped], self._rng
         )
-        k = fits.argmax(axis=1)
         place = self._index, actions, k
         deviation = np.where(stepped, self.impact.deviation[place], 0.0)
         penalty = np.where(stepped, self.penalty.weight * self.impact.unit_penalty[place], 0.0)
-        after = following[np.arange(self.num_envs), k]
         self._index = np.where(begun, self._first[infos["state"]], after)
         self._over = over
         if self._same_step and over.any():
@@ -179,6 +195,11 @@ def _vector_task(env: "VectorEnv[Any, Any, Any]") -> TabularMDP:
     if isinstance(task, TabularMDP):
         return task
     if hasattr(base, "envs"):
+        if not isinstance(base.envs[0].unwrapped, GridEnv):
+            raise ImpactError(
+                f"copies of {type(base.envs[0].unwrapped).__name__} do not say their states; wrap each of them: "
+                "gym.make_vec(name, wrappers=[lambda env: impactrl.ImpactPenalty(env, ...)])"
+            )
         return _task(base.envs[0])
     raise ImpactError(
         f"{type(base).__name__} does not show its rules: expected gym.make_vec of an impactrl level, not asynchronous"

@@ -285,7 +285,8 @@ class ByTheBook:
         key = c, side, to_go
         if key not in self.known:
             values = self.here if side == "here" else self.there
-            self.known[key] = self._rolled_out(lambda chances: mean(values, chances), to_go, {c: 1.0})
+            steps = 0 if side == "there" and self.penalty.baseline == "start" else to_go  # the first state stays
+            self.known[key] = self._rolled_out(lambda chances: mean(values, chances), steps, {c: 1.0})
         return self.known[key]
 
     def _rolled_out(self, quantity, to_go, *chances):
@@ -293,8 +294,9 @@ class ByTheBook:
         if self.penalty.rollout is False:
             return quantity(*chances)
         if self.penalty.rollout == "end":
+            still = chances[1:] if self.penalty.baseline == "start" else ()  # the first state stays
             for _ in range(to_go):
-                chances = [self.places.moved(c) for c in chances]
+                chances = [*(self.places.moved(c) for c in chances[: len(chances) - len(still)]), *still]
             return quantity(*chances)
         total, factor = 0.0, 1.0
         while factor > 1e-17:

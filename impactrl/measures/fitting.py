@@ -1,11 +1,10 @@
 """From a penalty and a task to the deviation of every transition."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from impactrl.mdp import TabularMDP
@@ -13,7 +12,7 @@ from impactrl.measures.baselines import Baseline, Nodes
 from impactrl.measures.comparisons import Comparisons
 from impactrl.measures.deviations import Deviation, ValueFamily
 from impactrl.measures.differences import VALUE_SCALES
-from impactrl.measures.impact import Impact
+from impactrl.measures.impact import Contributions, Impact, Place
 from impactrl.measures.pairwise import NoDeviation
 from impactrl.measures.product import NO_MEMORY, Product, product
 from impactrl.measures.scales import scaled
@@ -149,27 +148,27 @@ class _Judged:
             to_go=to_go,
         )
 
-    def contributions(self, family: ValueFamily) -> Callable[[int, int, int], pd.Series]:
-        """What each value adds to D, transition by transition."""
+    def contributions(self, family: ValueFamily) -> Contributions:
+        """What each value adds to D, for some transitions at a time."""
 
-        def terms(x: int, a: int, k: int) -> pd.Series:
+        def terms(places: Sequence[Place]) -> tuple[list[str], NDArray[np.float64]]:
             real, node, memory, to_go = self.transitions()
             names = list(family.names(self.graph, self.penalty))
-            if not real[x, a, k]:
-                return pd.Series(0.0, index=names)
-            leaves = self.graph.node[self.mdp.next_state[self.both.state[x], a]][self.both.moves.outcome[x, a]] < 0
-            leaves |= self.cut_off[x]
-            if self.whole and not leaves[k]:
-                rows = np.zeros(real.shape[:2], dtype=np.bool_)
-                rows[x, a] = True
-                stays = real.copy()
-                stays[x, a] &= ~leaves
-                one = self._together(stays, node, memory, to_go, rows)
-            else:
-                place = x, a, k
-                one = self._comparisons(
-                    np.array([[node[place]]]), None, np.array([memory[place]]), np.array([to_go[place]])
-                )
-            return pd.Series(family.terms(self.graph, self.penalty, one)[0], index=names)
+            table = np.zeros((len(places), len(names)))
+            stays = self.graph.node[self.both.moves.of(self.mdp.next_state[self.both.state])] >= 0
+            stays &= ~self.cut_off[:, None, None]
+            at = tuple(np.array(places, dtype=np.int64).T)
+            together = real[at] & stays[at] & self.whole
+            rows = np.zeros(real.shape[:2], dtype=np.bool_)
+            rows[at[0][together], at[1][together]] = True
+            if rows.any():
+                joint = self._together(real & stays, node, memory, to_go, rows)
+                number = np.cumsum(rows.ravel()).reshape(rows.shape) - 1
+                table[together] = family.terms(self.graph, self.penalty, joint)[number[at[0], at[1]][together]]
+            alone = real[at] & ~together
+            if alone.any():
+                single = self._comparisons(node[at][alone][:, None], None, memory[at][alone], to_go[at][alone])
+                table[alone] = family.terms(self.graph, self.penalty, single)
+            return names, table
 
         return terms

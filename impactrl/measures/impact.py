@@ -1,6 +1,6 @@
 """`Impact`: a penalty fitted to a task, the charge of every transition."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -20,8 +20,10 @@ __all__ = ["COLUMNS", "Impact"]
 COLUMNS = ("reward", "performance", "side_effect", "completed", "impact")
 """The five columns of every result, in order. Impact is the summed penalty at weight 1."""
 
-Contributions = Callable[[int, int, int], pd.Series]
-"""From x, a, k to what every value adds to D there, by name."""
+Place = tuple[int, int, int]
+"""x, a, k: a transition."""
+Contributions = Callable[[Sequence[Place]], tuple[list[str], NDArray[np.float64]]]
+"""From P transitions to the names of the K values, and [P, K] what each of them adds to D there."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -78,10 +80,17 @@ class Impact:
         Raises:
             ImpactError: the deviation is no difference of values.
         """
+        return self.contributions_of([(index, action, k)])[0]
+
+    def contributions_of(self, places: Sequence[Place]) -> list[pd.Series]:
+        """`contributions` of several transitions (x, a, k), for which the values are computed but once."""
         if self._terms is None:
             raise ImpactError(f"{self.penalty.deviation_name} is no difference of values: there is nothing to break up")
-        terms = self._terms(index, action, k)
-        return terms.iloc[np.argsort(-terms.abs().to_numpy(), kind="stable")]
+        if not places:
+            return []
+        names, terms = self._terms(places)
+        rows = [pd.Series(row, index=names) for row in terms]
+        return [row.iloc[np.argsort(-row.abs().to_numpy(), kind="stable")] for row in rows]
 
     def start_index(self, state: int) -> int:
         """The index of an episode's first state, given its id in the task's MDP."""
@@ -99,9 +108,34 @@ class Impact:
         following = self.mdp.next_state[index, action]
         chance = np.where(self.state[following] == state, self.mdp.probability[index, action], 0.0)
         fits = np.flatnonzero(chance)
+        if not len(fits):
+            raise self._astray(index, action, state)
         k = int(
             fits[0]
             if (following[fits] == following[fits[0]]).all()
             else rng.choice(fits, p=chance[fits] / chance.sum())
         )
         return k, int(following[k])
+
+    def follow_all(
+        self, index: NDArray[np.int64], action: NDArray[np.int64], state: NDArray[np.int64], rng: np.random.Generator
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """`follow` for n steps at once: [n] outcomes and [n] next indices."""
+        following = self.mdp.next_state[index, action].astype(np.int64)
+        chance = np.where(self.state[following] == state[:, None], self.mdp.probability[index, action], 0.0)
+        rows = np.arange(len(index))
+        k = (chance > 0).argmax(axis=1)
+        astray = np.flatnonzero(chance[rows, k] == 0)
+        if len(astray):
+            raise self._astray(*(int(given[astray[0]]) for given in (index, action, state)))
+        split = np.flatnonzero(((following != following[rows, k][:, None]) & (chance > 0)).any(axis=1))
+        if len(split):
+            edges = chance[split].cumsum(axis=1)
+            k[split] = (edges <= rng.random((len(split), 1)) * edges[:, -1:]).sum(axis=1)
+        return k, following[rows, k]
+
+    def _astray(self, index: int, action: int, state: int) -> ImpactError:
+        return ImpactError(
+            f"action {self.mdp.actions[action]!r} cannot lead from state {self.state[index]} of the task to state "
+            f"{state}: the environment does not follow the rules that the penalty was fitted to"
+        )

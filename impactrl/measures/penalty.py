@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     Features = tuple[tuple[str, float | Callable[[Any], float]], ...] | None
 else:  # what can be written on a command line
     DeviationName = BaselineName = str
-    Utilities = int | Literal["states"] | tuple[tuple[float, ...], ...]
+    Utilities = int | Literal["states"]
     Features = tuple[tuple[str, float], ...] | None
 
 
@@ -40,26 +40,27 @@ class Penalty:
     `impactrl measures` lists the deviations and baselines with formulas and sources.
 
     Attributes:
-        deviation: name of the measure, or an object (see `Deviation`).
+        deviation: the measure, by name or as an object (see `Deviation`).
         baseline: what a state is compared with, by name or as an object (see `Baseline`).
         summary: what counts in a difference d = value of the baseline - value of the state: "decrease" max(0, d),
-            "increase" max(0, -d), "absolute" |d|. None: the usual one of the deviation; with scale "gap": increase.
+            or "increase" max(0, -d), or "absolute" |d|. None: the usual one of the deviation; with scale "gap":
+            increase.
         weight: of the penalty against the reward.
         discount: inside the values (of reachability per step, of utilities), in [0, 1].
         rollout: compare along rollouts of no-ops from both states (delayed effects), in discounted mean; "end": at the
             end of a plan of `horizon` steps, the rest of which is spent doing nothing (the start baseline stays).
         rollout_discount: of discounted rollouts, in [0, 1).
         horizon: steps of a plan (rollout "end"), of reachability (being there after exactly so many), of empowerment
-            (None: 3).
+            where None means 3.
         norm: over the values: "L1" (mean), "L2" (root mean square), "Linf" (maximum); of features weighted sum, root of
             the weighted sum of squares, maximum.
         expectation: where a step or a baseline is random: "outside", the expected deviation (Krakovna et al.), or
-            "inside", the deviation of expected values (Turner et al.: of action values).
-        scale: "none"; "per-value": each term divided by the size of the baseline's value, 0 counting as 1 (Turner
-            et al. 2020); "sum": total difference over the total of the baseline's values; "discount": times
-            1 - discount (Krakovna et al. 2019); "impact-unit": by the penalty of `unit_action` in the same state
-            (Turner 2018); "gap": by V(s) - Q(s, no-op) of the task's own reward; "max": by the largest of the task
-            (Shah et al. 2019).
+            else "inside", the deviation of expected values (Turner et al.: of action values).
+        scale: "none"; "per-value": each term divided by the size of the baseline's value, 0 counting as 1, as in
+            Turner et al. 2020; "sum": total difference over the total of the baseline's values; "discount": times
+            one minus the discount (Krakovna et al. 2019); "impact-unit": by the penalty of `unit_action` in the same
+            state (Turner 2018); "gap": by V(s) - Q(s, no-op) of the task's own reward; "max": by the largest of the
+            task (Shah et al. 2019).
         unit_action: name of the mild action of scale "impact-unit".
         nonterminal_weight: factor on every step that does not end the episode.
         terminal: "previous": terminal states are no states of the measure, and the step that ends the episode is
@@ -73,13 +74,14 @@ class Penalty:
         epsilon: of the baseline "adversarial".
         utilities: of attainable_utility, importance and power: how many to draw, uniform in [0, 1) for every state
             independently; "states": the indicator of every state; a table with one row per state id of the task and one
-            column per utility; or functions of the state.
+            column per utility; or, in Python, functions of the state.
         attainable: whether the value of a state includes its own utility ("arrival"), or is the best action's value
             there ("departure": the plan agent of Turner et al., whose stepwise baseline goes on doing nothing).
         clip: keep attainable utilities in [0, 1] in every backup.
         goals: of reachability: "all" states, or how many to sample.
-        features: of features and detectability: weights of named features of the world, or functions of the state by
-            name; None: all features of the world, with weight 1 (a world that names none: the objects on its board).
+        features: of features and detectability: weights of named features of the world or, in Python, functions of the
+            state by name; None: all features of the world, with weight 1 (a world that names none: the objects on its
+            board).
         allowed: of whitelist: changes of a cell's character that cost nothing, "c>c'" with * for any. None: what the
             agent's own figure does.
         divergence: of detectability: "total_variation", "jensen_shannon" or "kl".
@@ -174,7 +176,10 @@ class Penalty:
 
     def _check_combinations(self) -> None:
         if self.scale == "discount" and self.discount == 1:
-            raise ImpactError("scale='discount' multiplies by 1 - discount, which is 0 with discount=1")
+            raise ImpactError(
+                "scale='discount' multiplies by 1 - discount, which is 0 with discount=1: give a smaller discount, or "
+                "leave scale out"
+            )
         if self.scale == "sum" and self.norm != "L1":
             raise ImpactError(f"scale='sum' divides one total by another: it goes with norm='L1', not {self.norm!r}")
         if self.scale == "gap" and self.summary not in (None, "increase"):

@@ -99,6 +99,13 @@ def require_object(kind: str, given: object) -> None:
     if (kind == "deviation" and not isinstance(given, Deviation)) or not hasattr(given, "fit"):
         what = "a ValueFamily, PairDeviation or Deviation" if kind == "deviation" else "a Baseline"
         raise ImpactError(f"{kind} must be a name or {what}, not {given!r}")
+    try:
+        hash(given)
+    except TypeError as error:
+        raise ImpactError(
+            f"the {kind} {type(given).__name__} must be hashable, so that what was fitted for it can be found again "
+            f"({error}): of a dataclass say @dataclass(frozen=True), and give it tuples for lists"
+        ) from None
 
 
 def deviation_named(name: str) -> Deviation:

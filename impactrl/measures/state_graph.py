@@ -70,8 +70,18 @@ class StateGraph:
         return self.idle
 
     def boards(self) -> NDArray[np.uint8]:
-        """[N, cells] character codes of the board of every node."""
-        return np.array([self.mdp.draw(self.mdp.states[s]).ravel() for s in self.state], dtype=np.uint8)
+        """[N, cells] character codes of the board of every node.
+
+        Raises:
+            ImpactError: the world has no boards of one size (a table of states).
+        """
+        boards = [self.mdp.draw(self.mdp.states[s]) for s in self.state]
+        if len({board.shape for board in boards}) > 1:
+            raise ImpactError(
+                "the boards of this world are not all of one size, so their cells cannot be compared; use a measure "
+                "that does not look at boards"
+            )
+        return np.array([board.ravel() for board in boards], dtype=np.uint8)
 
 
 def state_graph(mdp: TabularMDP, terminal: str, policy: "str | tuple[int, ...] | None" = None) -> StateGraph:
@@ -127,7 +137,8 @@ def _choice(mdp: TabularMDP, policy: "str | tuple[int, ...] | None") -> NDArray[
     if len(policy) != mdp.num_states or not all(0 <= a < mdp.num_actions for a in policy):
         raise ImpactError(
             f"a policy as a table has one action index from 0 to {mdp.num_actions - 1} for each of the "
-            f"{mdp.num_states} states of the task; this one has {len(policy)} entries"
+            f"{mdp.num_states} states of the task; this one has {len(policy)} entries up to "
+            f"{max(policy, default='none')}"
         )
     return np.eye(mdp.num_actions)[list(policy)]
 

@@ -1,7 +1,4 @@
-"""The conformance battery: what every level must do, for ours and for yours.
-
-`check_level("my_level_id")` runs all checks; `CHECKS` lists them, for a parametrised test.
-"""
+"""What every level must do."""
 
 import copy
 import math
