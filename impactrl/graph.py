@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from impactrl.errors import ImpactError
+from impactrl.mdp import PROBABILITY_TOLERANCE
 
 __all__ = [
     "UNREACHABLE",
@@ -21,7 +22,6 @@ __all__ = [
 ]
 
 UNREACHABLE = -1
-PROBABILITY_TOLERANCE = 1e-9
 
 
 class Adjacency(NamedTuple):

@@ -23,7 +23,6 @@ from numpy.typing import ArrayLike, NDArray
 from impactrl.components import components
 from impactrl.errors import ImpactError, real_number, whole_number
 from impactrl.graph import (
-    PROBABILITY_TOLERANCE,
     Adjacency,
     adjacency,
     certain,
@@ -31,6 +30,7 @@ from impactrl.graph import (
     edges,
     node_ids,
 )
+from impactrl.mdp import PROBABILITY_TOLERANCE
 
 __all__ = ["Search", "prepare", "reach_columns"]
 
@@ -118,17 +118,17 @@ class Search:
         workers = (os.cpu_count() or 1) if threads is None else whole_number("threads", threads, at_least=1)
 
         order = np.argsort(self.place[wanted], kind="stable")
-        goals = self.rank[wanted[order]]
-        starts = range(0, len(goals), BLOCK)
-        out = np.zeros((size, len(goals)))
+        ranks = self.rank[wanted[order]]
+        starts = range(0, len(ranks), BLOCK)
+        out = np.zeros((size, len(ranks)))
         solve = self._solver(float(discount), steps)
         with ThreadPoolExecutor(max(1, min(workers, len(starts)))) as pool:
-            list(pool.map(lambda i: solve(goals[i : i + BLOCK], out[:, i : i + BLOCK]), starts))
+            list(pool.map(lambda i: solve(ranks[i : i + BLOCK], i, out), starts))
         _move_columns(out, order)
         return out
 
     def _solver(self, discount: float, steps: int | None) -> Callable[..., None]:
-        """What writes the columns of some goals, given as ranks, into a table of zeros."""
+        """What writes the columns of some goals, given as ranks, into a table of zeros, from some column on."""
         if not isinstance(self.world, Chances):
             longest = len(self.rank) if steps is None else min(steps, len(self.rank))
             return partial(_search_backwards, self.world, np.power(discount, np.arange(longest + 1.0)))
@@ -163,7 +163,8 @@ def prepare(successor: NDArray[np.int32], probability: NDArray[np.float64]) -> S
     node = np.lexsort((-np.arange(count), -found.label.astype(np.int64)))
     rank = np.empty(count, dtype=np.int64)
     rank[node] = np.arange(count)
-    world = _chances(rank[successor[node]], probability[node], node, found.size[::-1])
+    follows = rank[np.where(probability > 0, successor, 0)]
+    world = _chances(follows[node], probability[node], node, found.size[::-1])
     # A block takes as many sweeps as its slowest goal, and goals that are hard to hit are slow: those together.
     entry = np.zeros(count)
     np.maximum.at(entry, world.target, world.weight)
@@ -241,7 +242,7 @@ def _without_staying(world: Chances, discount: float) -> Chances:
     """The same values from actions that are repeated until they lead on.
 
     `V = max_r discount (stay_r V + rest_r)` and `V = max_r discount rest_r / (1 - discount stay_r)` have the same
-    solutions; the second converges faster, and at least as fast as the discount.
+    least solution. The second converges faster: an error shrinks by the discount at least.
     """
     moving = np.add.reduceat(world.weight, world.outcome[:-1]) if len(world.stay) else np.empty(0)
     # 1 - discount * stay, without the cancellation where staying is almost sure.
@@ -275,6 +276,7 @@ def _search_backwards(
     before: Adjacency,
     powers: NDArray[np.float64],
     goals: NDArray[np.int64],
+    start: int,
     out: NDArray[np.float64],
 ) -> None:
     """Writes `powers[d]` for every node at a distance d < len(powers) from a goal into the goal's column of zeros."""
@@ -288,7 +290,7 @@ def _search_backwards(
             here[num_here] = g
             num_here += 1
         front[g] |= np.uint64(1) << np.uint64(j)
-        out[g, j] = powers[0]
+        out[g, start + j] = powers[0]
         seen[g] = front[g]
     for distance in range(1, len(powers)):
         num_there = 0
@@ -315,7 +317,7 @@ def _search_backwards(
             seen[x] |= bits
             while bits != 0:
                 j, bits = _lowest(bits)
-                out[x, j] = value
+                out[x, start + j] = value
         here, there = there, here
         num_here = num_there
 
@@ -460,10 +462,10 @@ def _indicator(fixed: NDArray[np.uint64], width: int) -> NDArray[np.float64]:
 
 
 @numba.njit(cache=True, nogil=True)
-def _write(values: NDArray[np.float64], node: NDArray[np.int64], out: NDArray[np.float64]) -> None:
+def _write(values: NDArray[np.float64], node: NDArray[np.int64], start: int, out: NDArray[np.float64]) -> None:
     for x in range(len(out)):
-        for j in range(out.shape[1]):
-            out[node[x], j] = values[x, j]
+        for j in range(values.shape[1]):
+            out[node[x], start + j] = values[x, j]
 
 
 @numba.njit(cache=True, nogil=True)
@@ -471,6 +473,7 @@ def _step_backwards(
     world: Chances,
     horizon: int,
     goals: NDArray[np.int64],
+    start: int,
     out: NDArray[np.float64],
 ) -> None:
     """The reachability of the goals in at most `horizon` steps, into their columns."""
@@ -490,7 +493,7 @@ def _step_backwards(
         values, following = following, values
         if not changed:
             break
-    _write(values, world.node, out)
+    _write(values, world.node, start, out)
 
 
 @numba.njit(cache=True, nogil=True)
@@ -499,6 +502,7 @@ def _iterate(
     undiscounted: bool,
     threshold: float,
     goals: NDArray[np.int64],
+    start: int,
     out: NDArray[np.float64],
 ) -> None:
     """The reachability of the goals, into their columns: Gauss-Seidel value iteration from 0.
@@ -539,4 +543,4 @@ def _iterate(
             for j in range(width):
                 if change[j] <= threshold:
                     live[j] = 0
-    _write(values, world.node, out)
+    _write(values, world.node, start, out)

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from random_mdps import arrays_of, level
 
-from impactrl.graph import UNREACHABLE, shortest_distances
+from impactrl.graph import UNREACHABLE, distinct, edges, shortest_distances
 
 
 @st.composite
@@ -56,3 +56,14 @@ def test_distances_do_not_depend_on_the_layout_of_the_input(successors):
 def test_distances_in_a_published_level_are_those_of_networkx():
     mdp = level("Interference")
     assert (shortest_distances(mdp.next_state[:, :, 0]) == by_networkx(mdp.next_state[:, :, 0])).all()
+
+
+@given(arrays_of(20, 0, 12))
+def test_distinct_is_unique(keys):
+    assert distinct(keys).tolist() == np.unique(keys).tolist()
+
+
+def test_edges_are_distinct_without_loops_and_without_what_cannot_happen():
+    successor = np.array([[[1, 2], [1, 0]], [[1, 1], [0, 0]], [[2, 0], [2, 2]]], dtype=np.int32)
+    probability = np.array([[[0.5, 0.5], [1, 0]], [[1, 0], [0, 0]], [[1, 0], [1, 0]]])
+    assert [part.tolist() for part in edges(successor, probability)] == [[0, 0], [1, 2]]
