@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from impactrl.errors import ImpactError
+from impactrl.mdp import PROBABILITY_TOLERANCE
 
 __all__ = [
     "Adjacency",
@@ -16,8 +17,6 @@ __all__ = [
     "edges",
     "node_ids",
 ]
-
-PROBABILITY_TOLERANCE = 1e-9
 
 
 class Adjacency(NamedTuple):

@@ -23,7 +23,6 @@ from numpy.typing import ArrayLike, NDArray
 from impactrl.components import components
 from impactrl.errors import ImpactError, real_number, whole_number
 from impactrl.graph import (
-    PROBABILITY_TOLERANCE,
     Adjacency,
     adjacency,
     certain,
@@ -31,6 +30,7 @@ from impactrl.graph import (
     edges,
     node_ids,
 )
+from impactrl.mdp import PROBABILITY_TOLERANCE
 
 __all__ = ["BLOCK", "Search", "prepare", "reach_columns"]
 
@@ -114,17 +114,17 @@ class Search:
         workers = (os.cpu_count() or 1) if threads is None else whole_number("threads", threads, at_least=1)
 
         order = np.argsort(self.place[wanted], kind="stable")
-        goals = self.rank[wanted[order]]
-        starts = range(0, len(goals), BLOCK)
-        out = np.zeros((size, len(goals)))
+        ranks = self.rank[wanted[order]]
+        starts = range(0, len(ranks), BLOCK)
+        out = np.zeros((size, len(ranks)))
         solve = self._solver(float(discount))
         with ThreadPoolExecutor(max(1, min(workers, len(starts)))) as pool:
-            list(pool.map(lambda i: solve(goals[i : i + BLOCK], out[:, i : i + BLOCK]), starts))
+            list(pool.map(lambda i: solve(ranks[i : i + BLOCK], i, out), starts))
         _move_columns(out, order)
         return out
 
     def _solver(self, discount: float) -> Callable[..., None]:
-        """What writes the columns of some goals, given as ranks, into a table of zeros."""
+        """What writes the columns of some goals, given as ranks, into a table of zeros, from some column on."""
         if not isinstance(self.world, Chances):
             return partial(_search_backwards, self.world, np.power(discount, np.arange(len(self.rank) + 1.0)))
         threshold = TOLERANCE * (1 - discount) / discount if discount > 0 else np.inf
@@ -156,7 +156,8 @@ def prepare(successor: NDArray[np.int32], probability: NDArray[np.float64]) -> S
     node = np.lexsort((-np.arange(count), -found.label.astype(np.int64)))
     rank = np.empty(count, dtype=np.int64)
     rank[node] = np.arange(count)
-    world = _chances(rank[successor[node]], probability[node], node, found.size[::-1])
+    follows = rank[np.where(probability > 0, successor, 0)]
+    world = _chances(follows[node], probability[node], node, found.size[::-1])
     # A block takes as many sweeps as its slowest goal, and goals that are hard to hit are slow: those together.
     entry = np.zeros(count)
     np.maximum.at(entry, world.target, world.weight)
@@ -226,7 +227,7 @@ def _without_staying(world: Chances, discount: float) -> Chances:
     """The same values from actions that are repeated until they lead on.
 
     `V = max_r discount (stay_r V + rest_r)` and `V = max_r discount rest_r / (1 - discount stay_r)` have the same
-    solutions; the second converges faster, and at least as fast as the discount.
+    least solution. The second converges faster: an error shrinks by the discount at least.
     """
     moving = np.add.reduceat(world.weight, world.outcome[:-1]) if len(world.stay) else np.empty(0)
     # 1 - discount * stay, without the cancellation where staying is almost sure.
@@ -260,6 +261,7 @@ def _search_backwards(
     before: Adjacency,
     powers: NDArray[np.float64],
     goals: NDArray[np.int64],
+    start: int,
     out: NDArray[np.float64],
 ) -> None:
     """Writes `powers[d]` for every node at a distance d < len(powers) from a goal into the goal's column of zeros."""
@@ -273,7 +275,7 @@ def _search_backwards(
             here[num_here] = g
             num_here += 1
         front[g] |= np.uint64(1) << np.uint64(j)
-        out[g, j] = powers[0]
+        out[g, start + j] = powers[0]
         seen[g] = front[g]
     for distance in range(1, len(powers)):
         num_there = 0
@@ -300,7 +302,7 @@ def _search_backwards(
             seen[x] |= bits
             while bits != 0:
                 j, bits = _lowest(bits)
-                out[x, j] = value
+                out[x, start + j] = value
         here, there = there, here
         num_here = num_there
 
@@ -445,10 +447,10 @@ def _indicator(fixed: NDArray[np.uint64], width: int) -> NDArray[np.float64]:
 
 
 @numba.njit(cache=True, nogil=True)
-def _write(values: NDArray[np.float64], node: NDArray[np.int64], out: NDArray[np.float64]) -> None:
+def _write(values: NDArray[np.float64], node: NDArray[np.int64], start: int, out: NDArray[np.float64]) -> None:
     for x in range(len(out)):
-        for j in range(out.shape[1]):
-            out[node[x], j] = values[x, j]
+        for j in range(values.shape[1]):
+            out[node[x], start + j] = values[x, j]
 
 
 @numba.njit(cache=True, nogil=True)
@@ -457,6 +459,7 @@ def _iterate(
     undiscounted: bool,
     threshold: float,
     goals: NDArray[np.int64],
+    start: int,
     out: NDArray[np.float64],
 ) -> None:
     """The reachability of the goals, into their columns: Gauss-Seidel value iteration from 0.
@@ -497,4 +500,4 @@ def _iterate(
             for j in range(width):
                 if change[j] <= threshold:
                     live[j] = 0
-    _write(values, world.node, out)
+    _write(values, world.node, start, out)

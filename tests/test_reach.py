@@ -114,6 +114,19 @@ def test_a_column_does_not_depend_on_the_others_or_on_threads(graph, settings):
         assert (search.columns([goal], **settings) == everything[:, [goal]]).all()
 
 
+def test_outcomes_that_cannot_happen_change_nothing():
+    successor, probability = certain_graph(40, 8)
+    wide = np.concatenate([successor[::-1], successor], axis=2), np.concatenate([0 * probability, probability], axis=2)
+    goals = np.arange(40)
+    expected = reach_columns(successor, probability, goals, discount=0.9)
+    assert (reach_columns(*wide, goals, discount=0.9) == expected).all()
+    successor, probability = chance_graph(40, 8)
+    nowhere = np.full(successor.shape, -9, dtype=np.int32)
+    wide = np.concatenate([nowhere, successor], axis=2), np.concatenate([0 * probability, probability], axis=2)
+    expected = reach_columns(successor, probability, goals, discount=0.9)
+    assert (reach_columns(*wide, goals, discount=0.9) == expected).all()
+
+
 def test_more_goals_than_a_block_in_a_certain_world():
     graph = certain_graph(200, 5)
     np.testing.assert_allclose(reach_columns(*graph, np.arange(200), discount=0.9), by_distance(graph, 0.9), rtol=1e-14)
