@@ -282,7 +282,8 @@ class Features(ValueFamily):
 def state_features(graph: StateGraph, penalty: "Penalty") -> tuple[Floats, Floats, list[str]]:
     """[S, K] features of every state of the task, [K] their weights, [K] their names."""
     mdp = graph.mdp
-    names, table = _world_features(graph)
+    own = penalty.features is not None and all(callable(value) for _, value in penalty.features)
+    names, table = ([], np.empty((mdp.num_states, 0))) if own else _world_features(graph)
     given = dict(penalty.features) if penalty.features is not None else dict.fromkeys(names, 1.0)
     columns, weights = [], []
     for name, value in given.items():
