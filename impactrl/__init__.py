@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 import impactrl.envs  # noqa: F401  (registers the levels)
 
 if TYPE_CHECKING:
+    from impactrl.agents.aup import ModelFreeAUP as ModelFreeAUP
+    from impactrl.agents.aup import train_aup as train_aup
     from impactrl.agents.constrained import solve_within_budget as solve_within_budget
     from impactrl.agents.frontier import Frontier as Frontier
     from impactrl.agents.frontier import frontier as frontier
     from impactrl.agents.impact_learner import ImpactLearner as ImpactLearner
     from impactrl.agents.impact_learner import train_impact_learner as train_impact_learner
+    from impactrl.agents.plan_ahead import plan_ahead as plan_ahead
     from impactrl.agents.planner import Planner as Planner
     from impactrl.agents.planner import solve as solve
     from impactrl.agents.q_learning import QLearning as QLearning
@@ -28,6 +31,7 @@ if TYPE_CHECKING:
     from impactrl.analysis.bootstrap import probability_of_improvement as probability_of_improvement
     from impactrl.analysis.comparison import aggregate as aggregate
     from impactrl.analysis.comparison import compare as compare
+    from impactrl.analysis.counts import plot_outcome_counts as plot_outcome_counts
     from impactrl.analysis.frontiers import plot_frontier as plot_frontier
     from impactrl.analysis.graphs import plot_state_graph as plot_state_graph
     from impactrl.analysis.impacts import impact_board_panel as impact_board_panel
@@ -40,7 +44,9 @@ if TYPE_CHECKING:
     from impactrl.analysis.plots import save_figure as save_figure
     from impactrl.analysis.selection import held_out as held_out
     from impactrl.analysis.selection import outcome_table as outcome_table
+    from impactrl.analysis.statistics import CLASSES as CLASSES
     from impactrl.analysis.statistics import class_shares as class_shares
+    from impactrl.analysis.statistics import outcome_class as outcome_class
     from impactrl.analysis.statistics import summarise as summarise
     from impactrl.analysis.tradeoff import plane_panel as plane_panel
     from impactrl.analysis.tradeoff import plot_plane as plot_plane
@@ -77,6 +83,7 @@ if TYPE_CHECKING:
     from impactrl.wrappers import ImpactPenalty as ImpactPenalty
 
 _HOMES = {
+    "CLASSES": "analysis.statistics",
     "Baseline": "measures.baselines",
     "Deviation": "measures.deviations",
     "Environment": "runs.specification",
@@ -87,6 +94,7 @@ _HOMES = {
     "ImpactError": "errors",
     "ImpactLearner": "agents.impact_learner",
     "ImpactPenalty": "wrappers",
+    "ModelFreeAUP": "agents.aup",
     "Outcome": "world",
     "PRESETS": "measures.presets",
     "PairDeviation": "measures.deviations",
@@ -112,15 +120,18 @@ _HOMES = {
     "impact_matrix_panel": "analysis.impacts",
     "interquartile_mean": "analysis.bootstrap",
     "make_level": "text_world",
+    "outcome_class": "analysis.statistics",
     "outcome_panel": "analysis.outcomes",
     "outcome_table": "analysis.selection",
     "paired_difference": "analysis.bootstrap",
     "path_panel": "analysis.boards",
     "plane_panel": "analysis.tradeoff",
+    "plan_ahead": "agents.plan_ahead",
     "plot_episode": "analysis.boards",
     "plot_frontier": "analysis.frontiers",
     "plot_impact": "analysis.impacts",
     "plot_learning_curves": "analysis.learning",
+    "plot_outcome_counts": "analysis.counts",
     "plot_outcomes": "analysis.outcomes",
     "plot_paths": "analysis.boards",
     "plot_plane": "analysis.tradeoff",
@@ -140,6 +151,7 @@ _HOMES = {
     "sweep": "runs.sweep",
     "tradeoff_panel": "analysis.tradeoff",
     "train": "agents.q_learning",
+    "train_aup": "agents.aup",
     "train_impact_learner": "agents.impact_learner",
 }
 

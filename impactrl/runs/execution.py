@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from impactrl.agents.aup import AUPTraining, ModelFreeAUP, train_aup
 from impactrl.agents.planner import Planner, plan
-from impactrl.agents.q_learning import train
+from impactrl.agents.q_learning import Training, train
 from impactrl.compile import compile_mdp
 from impactrl.errors import ImpactError
 from impactrl.mdp import TabularMDP
-from impactrl.measures.impact import Impact
+from impactrl.measures.impact import COLUMNS, Impact
 from impactrl.measures.penalty import Penalty
 from impactrl.runs.specification import Environment, RunSpecification
 
@@ -77,24 +78,33 @@ def execute(specification: RunSpecification) -> RunResult:
     Raises:
         ImpactError: the penalty does not fit the environment, or what was learned is not finite.
     """
-    impact = fitted(specification.environment, specification.penalty)
-    weight = specification.penalty.weight
-    begin = time.perf_counter()
-    if isinstance(specification.agent, Planner):
-        best = plan(impact, specification.agent, weight)
-        columns = [
-            best.expected_reward,
-            best.expected_performance,
-            best.expected_side_effect,
-            best.expected_completed,
-            best.expected_impact,
-        ]
-        evaluations, history, steps = np.zeros(1, dtype=np.int64), np.array([columns]), 0
+    environment, penalty, agent = specification.environment, specification.penalty, specification.agent
+    seeds = [specification.seed_sequence()]
+    training: Training | AUPTraining | None = None
+    if isinstance(agent, ModelFreeAUP):
+        with _one_at_a_time:
+            mdp = _compile(environment)
+        begin = time.perf_counter()
+        training = train_aup(mdp, penalty, agent, weights=[penalty.weight], seeds=seeds)
     else:
-        seeds = [specification.seed_sequence()]
-        training = train(impact, specification.agent, weights=[weight], seeds=seeds)
-        evaluations, history, steps = training.evaluations, training.history[0], int(training.steps[0])
+        impact = fitted(environment, penalty)
+        begin = time.perf_counter()
+        if isinstance(agent, Planner):
+            best = plan(impact, agent, penalty.weight)
+        else:
+            training = train(impact, agent, weights=[penalty.weight], seeds=seeds)
     seconds = time.perf_counter() - begin
-    if not np.isfinite(history).all():
+    if training is None:
+        history = np.array([[getattr(best, f"expected_{column}") for column in COLUMNS]])
+        result = RunResult(evaluations=np.zeros(1, dtype=np.int64), history=history, steps=0, seconds=seconds)
+    else:
+        result = RunResult(
+            evaluations=training.evaluations,
+            history=training.history[0],
+            steps=int(training.steps[0]),
+            seconds=seconds,
+            training=training.during[0],
+        )
+    if not np.isfinite(result.history).all():
         raise ImpactError("the result is not finite: the values that were learned grew without bound")
-    return RunResult(evaluations=evaluations, history=history, steps=steps, seconds=seconds)
+    return result

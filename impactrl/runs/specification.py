@@ -11,6 +11,8 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 
+from impactrl.agents.aup import ModelFreeAUP
+from impactrl.agents.auxiliary import learned_penalty
 from impactrl.agents.planner import Planner
 from impactrl.agents.q_learning import QLearning
 from impactrl.errors import ImpactError, whole_number
@@ -20,9 +22,9 @@ from impactrl.text_world import TextWorld, make_level
 
 __all__ = ["AGENTS", "Agent", "Environment", "RunSpecification", "agent_label", "agent_name"]
 
-Agent = QLearning | Planner
+Agent = QLearning | ModelFreeAUP | Planner
 
-AGENTS: dict[str, type[Agent]] = {"q_learning": QLearning, "planner": Planner}
+AGENTS: dict[str, type[Agent]] = {"q_learning": QLearning, "model_free_aup": ModelFreeAUP, "planner": Planner}
 """Agents by name."""
 
 Setting = str | int | float | tuple["Setting", ...]
@@ -112,6 +114,9 @@ class RunSpecification:
         penalty: with its weight.
         agent: who plays, with its settings.
         seed: of everything random in the run.
+
+    Raises:
+        ImpactError: no agent, no seed, or a penalty that the agent cannot learn.
     """
 
     environment: Environment
@@ -121,6 +126,8 @@ class RunSpecification:
 
     def __post_init__(self) -> None:
         agent_name(self.agent)
+        if isinstance(self.agent, ModelFreeAUP):
+            learned_penalty(self.penalty)
         object.__setattr__(self, "seed", whole_number("seed", self.seed, at_least=0))
 
     def to_json(self) -> str:
