@@ -17,7 +17,7 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(), flags=re.DOTALL)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/environments.md"])
+@pytest.mark.parametrize("page", ["README.md", "docs/environments.md", "docs/measures.md", "docs/own_measures.md"])
 def test_python_of_a_page_runs_and_prints_what_it_says(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     code = "".join(blocks(page, "python"))
@@ -29,7 +29,8 @@ def test_commands_of_the_readme_run(tmp_path):
     (tmp_path / "plan.toml").write_text(blocks("README.md", "toml")[0])
     commands = [line[2:].split("#")[0] for block in blocks("README.md", "console") for line in block.splitlines()]
     ours = [shlex.split(c) for c in commands if c.startswith("impactrl ")]
-    assert {c[1] for c in ours} == {"envs", "show", "solve", "explain", "render", "play", "train", "sweep", "plot"}
+    used = {command[1] for command in ours}
+    assert used == {"envs", "measures", "show", "solve", "explain", "render", "play", "train", "sweep", "plot"}
     for command in ours:
         if command[1] == "play":
             continue  # needs a terminal: see test_playing
