@@ -113,58 +113,90 @@ def solve(
     >>> best.expected_performance, best.expected_side_effect, len(best.actions())
     (1.0, 0.0, 7)
     """
-    if not isinstance(mdp, TabularMDP):
-        raise ImpactError(f"solve needs the arrays of a task, compile_mdp({mdp!r}), not {type(mdp).__name__}")
-    impact = (penalty or Penalty(deviation="none")).fit(mdp)
+    impact = fitted("solve", mdp, penalty or Penalty(deviation="none"))
     return plan(impact, Planner(discount=discount, horizon=horizon), impact.penalty.weight)
+
+
+def fitted(caller: str, mdp: TabularMDP, penalty: Penalty) -> Impact:
+    """A penalty fitted to a task; `caller` is the function named to those who pass something else."""
+    if not isinstance(mdp, TabularMDP):
+        raise ImpactError(f"{caller} needs the arrays of a task, compile_mdp({mdp!r}), not {type(mdp).__name__}")
+    if not isinstance(penalty, Penalty):
+        raise ImpactError(f"{caller} needs a Penalty(...), not {penalty!r}")
+    return penalty.fit(mdp)
 
 
 def plan(impact: Impact, settings: Planner, weight: float) -> Solution:
     """The exact optimum of a fitted penalty at any weight; see `solve`."""
     mdp = impact.mdp
-    continuing = np.where(mdp.terminal[mdp.next_state], 0.0, mdp.probability)
+    continuing = continuing_probability(mdp)
     reward = (mdp.probability * impact.penalised_reward(weight)).sum(axis=2)
     if settings.horizon is None:
         steps = mdp.time_limit
-        q, policy = _endless(mdp, continuing, reward, settings.discount)
+        values = optimal_values(mdp.next_state, continuing, reward, discount=settings.discount).values
+        q, policy = best_actions(mdp, continuing, reward, values, discount=settings.discount)
         first = q
     else:
         steps = settings.horizon
         q = finite_horizon_action_values(mdp.next_state, continuing, reward, discount=settings.discount, horizon=steps)
         policy, first = greedy(q), q[0]
-    sums, last = episode_columns(
-        mdp.next_state, mdp.probability, impact.columns, mdp.terminal, mdp.start, stationary(policy), steps
-    )
     return Solution(
         impact=impact,
         q=q,
         policy=policy,
         value=float(mdp.start @ first.max(axis=1)),
-        expected_reward=float(sums[0]),
-        expected_performance=float(sums[1] + mdp.initial_performance),
-        expected_side_effect=float(sums[2]),
-        expected_completed=float(last @ mdp.completed),
-        expected_impact=float(sums[3]),
+        **{f"expected_{column}": value for column, value in expected_columns(impact, policy, steps).items()},
         steps=steps,
     )
 
 
-def _endless(
-    mdp: TabularMDP, continuing: NDArray[np.float64], reward: NDArray[np.float64], discount: float
+def continuing_probability(mdp: TabularMDP) -> NDArray[np.float64]:
+    """[X, A, K] probability of each successor, 0 where the episode ends with it."""
+    return np.where(mdp.terminal[mdp.next_state], 0.0, mdp.probability)
+
+
+def expected_columns(impact: Impact, policy: NDArray[np.int64], steps: int) -> dict[str, float]:
+    """The five columns of a policy, [X] or [T, X], by their names: undiscounted, over one episode of so many steps."""
+    mdp = impact.mdp
+    sums, last = episode_columns(
+        mdp.next_state, mdp.probability, impact.columns, mdp.terminal, mdp.start, stationary(policy), steps
+    )
+    return {
+        "reward": float(sums[0]),
+        "performance": float(sums[1] + mdp.initial_performance),
+        "side_effect": float(sums[2]),
+        "completed": float(last @ mdp.completed),
+        "impact": float(sums[3]),
+    }
+
+
+def best_actions(
+    mdp: TabularMDP,
+    continuing: NDArray[np.float64],
+    reward: NDArray[np.float64],
+    values: NDArray[np.float64],
+    *,
+    discount: float,
+    tolerance: float = TIE_TOLERANCE,
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    values = optimal_values(mdp.next_state, continuing, reward, discount=discount).values
+    """Action values [X, A] and the policy [X] of an endless plan, given its optimal values; ties to the lowest index.
+
+    Raises:
+        ImpactError: no stationary policy reaches the values without a discount.
+    """
     q = action_values(mdp.next_state, continuing, reward, values, discount=discount)
-    policy = greedy(q)
+    policy = greedy(q, tolerance)
     if discount < 1:
         return q, policy
     # Undiscounted, putting a payment off for ever ties with taking it. Of all optimal actions take those that need the
     # fewest steps until nothing more is to be had.
-    optimal = q >= np.take_along_axis(q, policy[:, None], axis=1) - TIE_TOLERANCE
-    waiting = np.where(np.abs(values) > TIE_TOLERANCE, -1.0, 0.0)
+    optimal = q >= np.take_along_axis(q, policy[:, None], axis=1) - tolerance
+    waiting = np.where(np.abs(values) > tolerance, -1.0, 0.0)
     cost = np.where(optimal, waiting[:, None], -np.inf)
     haste = optimal_values(mdp.next_state, continuing, cost, discount=1.0).values
     policy = greedy(action_values(mdp.next_state, continuing, cost, haste, discount=1.0))
     reached = policy_values(mdp.next_state, continuing, reward, policy, discount=1.0).values
-    if not np.allclose(reached, values, rtol=1e-9, atol=1e-9):
+    # Every step may have given up a tie's worth.
+    if not np.allclose(reached, values, rtol=1e-6, atol=1e-6):
         raise ImpactError("no stationary policy reaches the undiscounted optimum; use a discount below 1")
     return q, policy

@@ -1,80 +1,138 @@
-"""Tabular Q-learning under a penalty, as one compiled kernel per run; runs of a batch share the fitted arrays."""
+"""Tabular Q-learning and its variants under a penalty; runs of a batch share the fitted arrays."""
 
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from impactrl.dynamic_programming import episode_columns
+from impactrl.agents.budget import with_budget
+from impactrl.agents.q_kernels import ALGORITHMS, learn, learn_variant
+from impactrl.agents.settings import TabularLearner
+from impactrl.agents.tabular import Progress, Schedules, finish, new_progress, require_seeds, run_all, task_of
 from impactrl.errors import ImpactError, real_number, require_one_of, whole_number
-from impactrl.measures.impact import COLUMNS, Impact
+from impactrl.measures.impact import Impact
 
-__all__ = ["EPSILON_SCHEDULES", "QLearning", "Training", "train"]
+__all__ = ["LEARNING_RATE_SCHEDULES", "MEMORIES", "WEIGHT_SCHEDULES", "QLearning", "Training", "train"]
 
-EPSILON_SCHEDULES = ("linear", "exponential", "step")
+LEARNING_RATE_SCHEDULES = ("constant", "linear", "exponential", "visits")
+WEIGHT_SCHEDULES = ("constant", "linear", "annealed")
+MEMORIES = ("product", "state")
 
 
 @dataclass(frozen=True, kw_only=True)
-class QLearning:
-    """Settings of Q-learning on the product of state and baseline.
+class QLearning(TabularLearner):
+    """Settings of tabular Q-learning, its variants, and what the penalty does over training.
 
     Attributes:
-        episodes: of training, each cut off at the level's time limit (without calling that an end).
-        learning_rate: in (0, 1].
-        discount: of the penalised reward, in [0, 1].
-        epsilon_start: share of random actions in the first episode.
-        epsilon_end: and in the last.
-        epsilon_schedule: how it gets there: "linear"; "exponential"; or "step", the first value for two thirds of
-            the episodes, then the last (Turner et al. 2020 explore with 0.8, then 0.1).
-        evaluate_every: episodes between greedy evaluations; the last episode is always followed by one.
+        algorithm: "q_learning" (Watkins 1989); "sarsa" (Rummery & Niranjan 1994); "expected_sarsa" (van Seijen et al.
+            2009); or "double_q" (van Hasselt 2010), whose action values are the mean of its two tables.
+        trace_decay: lambda in [0, 1]: every step also corrects the pairs before it, each lambda * discount times as
+            much as the one after it (replacing traces, Singh & Sutton 1996). With "q_learning" this is Watkins's
+            Q(lambda), which cuts the traces at every exploring step and so learns the same values as without; not
+            with "double_q".
+        initial_value: of all action values. Larger than anything to be had, it makes the agent try everything.
+        memory: "product": learn on the state together with what the baseline remembers, which is Markov; "state": on
+            the state alone, as in the published programs, so that one value stands for penalties that differ.
+        learning_rate_schedule: "constant"; "linear" or "exponential" to `learning_rate_end`; or "visits": at the n-th
+            update of an action in a state, the learning rate over n^p (Even-Dar & Mansour 2003: converges for
+            p > 1/2).
+        learning_rate_end: of the last episode, in (0, 1]; with the "linear" and the "exponential" schedule.
+        learning_rate_power: p in (0, 1]; with the schedule "visits".
+        weight_schedule: of the penalty: "constant"; "linear": from `weight_start` times the weight in the first episode
+            to the weight in the last (Turner et al. 2020, arXiv 2006.06547: 0.001 to 0.1); or "annealed": the weight
+            times h / (h + n) after n steps, which fades as evidence about the task grows (impact as a regulariser;
+            steady within an episode).
+        weight_start: with the schedule "linear"; at least 0.
+        weight_half_life: h in steps, above 0; with the schedule "annealed".
+        budget: most impact (at weight 1) that an episode may have, in training and after; None: any. Actions that
+            could exceed it are replaced by harmless ones, and the agent knows how much is left; see
+            `impactrl.agents.budget.with_budget`.
+        budget_units: how finely the budget is measured; impacts are rounded up to whole units.
+
+    Raises:
+        ImpactError: a value out of range, or a setting without the schedule that it belongs to.
     """
 
-    episodes: int = 2000
-    learning_rate: float = 0.1
-    discount: float = 0.99
-    epsilon_start: float = 1.0
-    epsilon_end: float = 0.0
-    epsilon_schedule: str = "linear"
-    evaluate_every: int = 100
+    algorithm: str = "q_learning"
+    trace_decay: float = 0.0
+    initial_value: float = 0.0
+    memory: str = "product"
+    learning_rate_schedule: str = "constant"
+    learning_rate_end: float | None = None
+    learning_rate_power: float | None = None
+    weight_schedule: str = "constant"
+    weight_start: float | None = None
+    weight_half_life: float | None = None
+    budget: float | None = None
+    budget_units: int = 100
 
     def __post_init__(self) -> None:
-        require_one_of("epsilon_schedule", self.epsilon_schedule, EPSILON_SCHEDULES)
-        for name in ("episodes", "evaluate_every"):
-            object.__setattr__(self, name, whole_number(name, getattr(self, name), at_least=1))
-        for name in ("learning_rate", "discount", "epsilon_start", "epsilon_end"):
-            object.__setattr__(self, name, real_number(name, getattr(self, name)))
-        for name in ("discount", "epsilon_start", "epsilon_end"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ImpactError(f"{name} must be in [0, 1], not {getattr(self, name)}")
-        if not 0 < self.learning_rate <= 1:
-            raise ImpactError(f"learning_rate must be in (0, 1], not {self.learning_rate}")
-        if self.epsilon_schedule == "exponential" and min(self.epsilon_start, self.epsilon_end) == 0:
-            raise ImpactError("an exponential schedule never reaches 0; give an epsilon_end above 0")
+        super().__post_init__()
+        require_one_of("algorithm", self.algorithm, ALGORITHMS)
+        require_one_of("memory", self.memory, MEMORIES)
+        require_one_of("learning_rate_schedule", self.learning_rate_schedule, LEARNING_RATE_SCHEDULES)
+        require_one_of("weight_schedule", self.weight_schedule, WEIGHT_SCHEDULES)
+        self._goes_with("learning_rate_end", "learning_rate_schedule", "linear", "exponential")
+        self._goes_with("learning_rate_power", "learning_rate_schedule", "visits")
+        self._goes_with("weight_start", "weight_schedule", "linear")
+        self._goes_with("weight_half_life", "weight_schedule", "annealed")
+        self._check("trace_decay", "in [0, 1]", lambda value: 0 <= value <= 1)
+        self._check("initial_value", "finite", math.isfinite)
+        self._check("learning_rate_end", "in (0, 1]", lambda value: 0 < value <= 1)
+        self._check("learning_rate_power", "in (0, 1]", lambda value: 0 < value <= 1)
+        self._check("weight_start", "finite and at least 0", lambda value: 0 <= value < math.inf)
+        self._check("weight_half_life", "finite and above 0", lambda value: 0 < value < math.inf)
+        self._check("budget", "finite and at least 0", lambda value: 0 <= value < math.inf)
+        object.__setattr__(self, "budget_units", whole_number("budget_units", self.budget_units, at_least=1))
+        if self.trace_decay > 0 and self.algorithm == "double_q":
+            raise ImpactError("double_q has two tables and no traces: leave trace_decay at 0, or use 'q_learning'")
 
-    def epsilons(self) -> NDArray[np.float64]:
-        """[episodes] the share of random actions in each.
+    def _goes_with(self, field: str, schedule: str, *kinds: str) -> None:
+        given, wanted = getattr(self, field) is not None, getattr(self, schedule) in kinds
+        if given != wanted:
+            said = f"{schedule}={' or '.join(map(repr, kinds))}"
+            raise ImpactError(f"{said} needs a {field}" if wanted else f"{field} has no effect without {said}")
 
-        >>> QLearning(episodes=3).epsilons().tolist()
-        [1.0, 0.5, 0.0]
+    def _check(self, field: str, expected: str, holds: Callable[[float], bool]) -> None:
+        if getattr(self, field) is None:
+            return
+        value = real_number(field, getattr(self, field))
+        if not holds(value):
+            raise ImpactError(f"{field} must be {expected}, not {value}")
+        object.__setattr__(self, field, value)
+
+    def learning_rates(self) -> NDArray[np.float64]:
+        """[episodes] the learning rate in each, before it is divided by visits.
+
+        >>> QLearning(
+        ...     episodes=3, learning_rate=1.0, learning_rate_schedule="exponential", learning_rate_end=0.01
+        ... ).learning_rates().round(9).tolist()
+        [1.0, 0.1, 0.01]
         """
-        if self.epsilon_schedule == "linear":
-            return np.linspace(self.epsilon_start, self.epsilon_end, self.episodes)
-        if self.epsilon_schedule == "exponential":
-            return np.geomspace(self.epsilon_start, self.epsilon_end, self.episodes)
-        first = np.arange(self.episodes) < 2 * self.episodes / 3
-        return np.where(first, self.epsilon_start, self.epsilon_end)
+        end = self.learning_rate if self.learning_rate_end is None else self.learning_rate_end
+        between = np.geomspace if self.learning_rate_schedule == "exponential" else np.linspace
+        return between(self.learning_rate, end, self.episodes)
 
-    def evaluations(self) -> NDArray[np.int64]:
-        """[E] after how many episodes the greedy policy is evaluated.
+    def weight_factors(self) -> NDArray[np.float64]:
+        """[episodes] the share of the penalty's weight in each, before it is annealed.
 
-        >>> QLearning(episodes=250, evaluate_every=100).evaluations().tolist()
-        [100, 200, 250]
+        >>> QLearning(episodes=3, weight_schedule="linear", weight_start=0.0).weight_factors().tolist()
+        [0.0, 0.5, 1.0]
         """
-        regular = np.arange(self.evaluate_every, self.episodes, self.evaluate_every, dtype=np.int64)
-        return np.append(regular, np.int64(self.episodes))
+        return np.linspace(1.0 if self.weight_start is None else self.weight_start, 1.0, self.episodes)
+
+    def schedules(self) -> Schedules:
+        """All that changes over training."""
+        return Schedules(
+            epsilon=self.epsilons(),
+            rate=self.learning_rates(),
+            power=self.learning_rate_power or 0.0,
+            factor=self.weight_factors(),
+            evidence=0.0 if self.weight_half_life is None else 1 / self.weight_half_life,
+            evaluations=self.evaluations(),
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -82,15 +140,22 @@ class Training:
     """What a batch of R runs learned.
 
     Attributes:
-        q: [R, X, A] final action values.
+        impact: what was played: the fitted penalty, with the budget's memory if there is one. It has X states.
+        row: [X] row of `q` that belongs to each state.
+        q: [R, Y, A] final action values.
         evaluations: [E] episodes after which the greedy policy was evaluated.
         history: [R, E, 5] exact expected columns of a greedy episode, in the order of `COLUMNS`.
+        during: [R, E, 5] the same columns as they came while learning: the mean over the training episodes since the
+            evaluation before. What the agent does to the world until it knows better.
         steps: [R] environment steps taken.
     """
 
+    impact: Impact
+    row: NDArray[np.int64]
     q: NDArray[np.float64]
     evaluations: NDArray[np.int64]
     history: NDArray[np.float64]
+    during: NDArray[np.float64]
     steps: NDArray[np.int64]
 
 
@@ -116,124 +181,42 @@ def train(
     Raises:
         ImpactError: weights and seeds of different length.
     """
-    if len(weights) != len(seeds):
-        raise ImpactError(f"one weight and one seed per run: got {len(weights)} weights, {len(seeds)} seeds")
-    mdp = impact.mdp
-    epsilons, evaluations = settings.epsilons(), settings.evaluations()
-    completed = mdp.completed.astype(np.float64)
-    q = np.zeros((len(seeds), mdp.num_states, mdp.num_actions))
-    history = np.zeros((len(seeds), len(evaluations), 5))
+    require_seeds(weights, seeds)
+    if settings.budget is not None:
+        impact = with_budget(impact, settings.budget, settings.budget_units)
+    row = impact.state if settings.memory == "state" else np.arange(impact.mdp.num_states)
+    task, schedules = task_of(impact, row), settings.schedules()
+    evaluations = schedules.evaluations
+    shape = (int(row.max()) + 1, impact.mdp.num_actions)
+    double = settings.algorithm == "double_q"
+    plain = settings.algorithm == "q_learning" and settings.trace_decay == 0 and settings.learning_rate_power is None
+    q = np.empty((len(seeds), *shape))
+    progress = new_progress(len(seeds), evaluations)
     steps = np.zeros(len(seeds), dtype=np.int64)
-    cumulative, cumulative_start = mdp.probability.cumsum(axis=2), mdp.start.cumsum()
-    columns = impact.columns
 
     def run(i: int) -> None:
-        own = np.zeros(q.shape[1:])  # not a view of q: neighbouring runs would share cache lines between threads
-        steps[i] = _learn(
-            np.random.default_rng(seeds[i]),
-            mdp.next_state,
-            cumulative,
-            impact.penalised_reward(weights[i]),
-            mdp.terminal,
-            cumulative_start,
-            mdp.time_limit,
-            epsilons,
-            settings.learning_rate,
-            settings.discount,
-            evaluations,
-            (mdp.probability, columns, mdp.start, completed),
-            own,
-            history[i],
-        )
-        q[i] = own
+        rng, weight = np.random.default_rng(seeds[i]), float(weights[i])
+        own = Progress(history=progress.history[i], during=progress.during[i])
+        # Tables of the run's own, no views of q: neighbouring runs would share cache lines between threads.
+        tables = np.full((3 if double else 1, *shape), settings.initial_value)
+        if plain:
+            steps[i] = learn(rng, task, schedules, weight, settings.discount, tables[0], own)
+        else:
+            tables[0] *= 2 if double else 1
+            algorithm = ALGORITHMS.index(settings.algorithm)
+            steps[i] = learn_variant(
+                rng, task, schedules, weight, settings.discount, algorithm, settings.trace_decay, tables, own
+            )
+        q[i] = tables[0] / (2 if double else 1)
 
-    if threads == 1:
-        for i in range(len(seeds)):
-            run(i)
-    else:
-        with ThreadPoolExecutor(threads) as pool:
-            list(pool.map(run, range(len(seeds))))
-    history[:, :, COLUMNS.index("performance")] += mdp.initial_performance
-    return Training(q=q, evaluations=evaluations, history=history, steps=steps)
-
-
-@numba.njit(cache=True, nogil=True, inline="always")
-def _best(values: NDArray[np.float64]) -> int:
-    """Index of the largest value, the lowest one of equals."""
-    best = 0
-    for a in range(1, len(values)):
-        if values[a] > values[best]:
-            best = a
-    return best
-
-
-@numba.njit(cache=True, nogil=True, inline="always")
-def _draw(rng: np.random.Generator, cumulative: NDArray[np.float64]) -> int:
-    """An index with the given cumulative probabilities; no random number where there is one."""
-    last = len(cumulative) - 1
-    if last == 0:
-        return 0
-    u = rng.random() * cumulative[last]
-    k = 0
-    while k < last and u >= cumulative[k]:
-        k += 1
-    return k
-
-
-@numba.njit(cache=True, nogil=True)
-def _learn(
-    rng: np.random.Generator,
-    next_state: NDArray[np.int32],
-    cumulative: NDArray[np.float64],
-    reward: NDArray[np.float64],
-    terminal: NDArray[np.bool_],
-    cumulative_start: NDArray[np.float64],
-    time_limit: int,
-    epsilons: NDArray[np.float64],
-    learning_rate: float,
-    discount: float,
-    evaluations: NDArray[np.int64],
-    evaluation: tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]],
-    q: NDArray[np.float64],
-    history: NDArray[np.float64],
-) -> int:
-    """Trains one run in place; returns its number of steps.
-
-    One random number decides whether to explore and, where it does, what to do: below epsilon it is uniform again.
-    """
-    probability, columns, start, completed = evaluation
-    num_actions = q.shape[1]
-    steps = 0
-    due = 0
-    for episode in range(len(epsilons)):
-        epsilon = epsilons[episode]
-        s_tm1 = _draw(rng, cumulative_start)
-        greedy = _best(q[s_tm1])
-        for _ in range(time_limit):
-            u = rng.random()
-            a_tm1 = min(int(u / epsilon * num_actions), num_actions - 1) if u < epsilon else greedy
-            k = _draw(rng, cumulative[s_tm1, a_tm1])
-            s_t = next_state[s_tm1, a_tm1, k]
-            target = reward[s_tm1, a_tm1, k]
-            steps += 1
-            if terminal[s_t]:
-                q[s_tm1, a_tm1] += learning_rate * (target - q[s_tm1, a_tm1])
-                break
-            greedy = _best(q[s_t])
-            target += discount * q[s_t, greedy]
-            q[s_tm1, a_tm1] += learning_rate * (target - q[s_tm1, a_tm1])
-            if s_t == s_tm1:
-                greedy = _best(q[s_t])
-            s_tm1 = s_t
-        if episode + 1 == evaluations[due]:
-            policy = np.empty((1, len(q)), dtype=np.int64)
-            for s in range(len(q)):
-                policy[0, s] = _best(q[s])
-            sums, last = episode_columns(next_state, probability, columns, terminal, start, policy, time_limit)
-            history[due, 0] = sums[0]
-            history[due, 1] = sums[1]
-            history[due, 2] = sums[2]
-            history[due, 3] = (last * completed).sum()
-            history[due, 4] = sums[3]
-            due += 1
-    return steps
+    run_all(run, len(seeds), threads)
+    finish(progress, evaluations, impact.mdp.initial_performance)
+    return Training(
+        impact=impact,
+        row=row,
+        q=q,
+        evaluations=evaluations,
+        history=progress.history,
+        during=progress.during,
+        steps=steps,
+    )

@@ -94,7 +94,7 @@ def main() -> None:
     per_decade = 2 if options.quick else 10
     weights = np.geomspace(1e-3, 1e4, 7 * per_decade + 1)
     plan = Sweep(
-        environments=LEVELS, penalties=tuple(PENALTIES.values()), weights=weights, agent=Planner(discount=0.99)
+        environments=LEVELS, penalties=tuple(PENALTIES.values()), weights=weights, agents=(Planner(discount=0.99),)
     )
     runs = sweep(plan, store=options.out / "results.db")
     names = {penalty.label: name for name, penalty in PENALTIES.items()}
@@ -142,7 +142,7 @@ def interference_finding(store: Path, draws: int) -> str:
             environments=("Interference",),
             penalties=tuple(replace(PENALTIES["AUP start"], seed=seed) for seed in range(draws)),
             weights=(1 / 1.501, 3.0, 10.0),
-            agent=Planner(discount=0.996, horizon=horizon),
+            agents=(Planner(discount=0.996, horizon=horizon),),
         )
         share = sweep(plan, store=store).groupby("weight")["side_effect"].mean()
         text = ", ".join(f"{100 * value:.0f} % at weight {weight:.3g}" for weight, value in share.items())

@@ -4,6 +4,7 @@ Trains 2 760 Q-learning agents (with --quick, 96), prints what each penalty achi
 
     results.db     every run with its learning curve; a second call goes on from it
     tradeoff.png   task return, hidden performance and side effects against the weight
+    outcomes.png   side effect or not, completed or not, at the best weights
     learning.png   performance during training
     <level>_<episode>.png   the boards of a careless and of a careful episode
 
@@ -28,6 +29,7 @@ from impactrl import (
     outcome_table,
     plot_episode,
     plot_learning_curves,
+    plot_outcomes,
     plot_tradeoff,
     save_figure,
     sweep,
@@ -43,6 +45,10 @@ PENALTIES = (
 )
 # The worlds are deterministic, so a learning rate of 1 (Turner et al. 2020) learns fastest.
 AGENT = QLearning(episodes=2000, learning_rate=1.0, discount=0.99)
+COLUMNS = (
+    *("environment", "penalty", "safe_weights", "best_weight", "runs"),
+    *("reward", "performance", "side_effect_rate", "completed", "impact"),
+)
 EPISODES = {
     "Options": {"careless": "DRDDR", "careful": "LDRDRDR"},
     "Offset": {"offsetting": "DDLDDRUUU", "careful": "DDN"},
@@ -65,15 +71,16 @@ def main() -> None:
         penalties=PENALTIES,
         weights=tuple(weights),
         seeds=2 if options.quick else 20,
-        agent=AGENT,
+        agents=(AGENT,),
     )
     begin = time.perf_counter()
     runs = sweep(plan, store=out / "results.db", jobs=options.jobs)
     print(f"{len(runs)} runs of {AGENT.episodes} episodes in {time.perf_counter() - begin:.1f} s")
 
-    table = Table(title="What each penalty achieves at its best weight", title_justify="left")
-    outcomes = outcome_table(runs).rename(columns={"side_effect_rate": "side effects", "safe_weights": "safe weights"})
-    for column in outcomes.columns:
+    title = "What each penalty achieves at its best weight, on seeds that did not choose it"
+    table = Table(title=title, title_justify="left")
+    outcomes = outcome_table(runs)[list(COLUMNS)]
+    for column in COLUMNS:
         table.add_column(column.replace("_", " "))
     for row in outcomes.itertuples(index=False):
         table.add_row(*(f"{value:.3g}" if isinstance(value, float) else str(value) for value in row))
@@ -82,6 +89,7 @@ def main() -> None:
     with Store(out / "results.db") as store:
         curves = store.curves(runs["run"])
     save_figure(plot_tradeoff(runs), out / "tradeoff.png")
+    save_figure(plot_outcomes(runs), out / "outcomes.png")
     save_figure(plot_learning_curves(curves), out / "learning.png")
     for level, episodes in EPISODES.items():
         mdp = compile_mdp(level)

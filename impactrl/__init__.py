@@ -11,18 +11,50 @@ from typing import TYPE_CHECKING, Any
 import impactrl.envs  # noqa: F401  (registers the levels)
 
 if TYPE_CHECKING:
-    from impactrl.agents.budget import solve_within_budget as solve_within_budget
+    from impactrl.agents.aup import ModelFreeAUP as ModelFreeAUP
+    from impactrl.agents.aup import train_aup as train_aup
+    from impactrl.agents.constrained import solve_within_budget as solve_within_budget
+    from impactrl.agents.frontier import Frontier as Frontier
+    from impactrl.agents.frontier import frontier as frontier
+    from impactrl.agents.impact_learner import ImpactLearner as ImpactLearner
+    from impactrl.agents.impact_learner import train_impact_learner as train_impact_learner
+    from impactrl.agents.plan_ahead import plan_ahead as plan_ahead
     from impactrl.agents.planner import Planner as Planner
     from impactrl.agents.planner import solve as solve
     from impactrl.agents.q_learning import QLearning as QLearning
     from impactrl.agents.q_learning import train as train
+    from impactrl.analysis.boards import path_panel as path_panel
     from impactrl.analysis.boards import plot_episode as plot_episode
-    from impactrl.analysis.plots import plot_learning_curves as plot_learning_curves
-    from impactrl.analysis.plots import plot_tradeoff as plot_tradeoff
+    from impactrl.analysis.boards import plot_paths as plot_paths
+    from impactrl.analysis.bootstrap import interquartile_mean as interquartile_mean
+    from impactrl.analysis.bootstrap import paired_difference as paired_difference
+    from impactrl.analysis.bootstrap import probability_of_improvement as probability_of_improvement
+    from impactrl.analysis.comparison import aggregate as aggregate
+    from impactrl.analysis.comparison import compare as compare
+    from impactrl.analysis.counts import plot_outcome_counts as plot_outcome_counts
+    from impactrl.analysis.frontiers import plot_frontier as plot_frontier
+    from impactrl.analysis.graphs import plot_state_graph as plot_state_graph
+    from impactrl.analysis.impacts import impact_board_panel as impact_board_panel
+    from impactrl.analysis.impacts import impact_matrix_panel as impact_matrix_panel
+    from impactrl.analysis.impacts import plot_impact as plot_impact
+    from impactrl.analysis.learning import curve_panel as curve_panel
+    from impactrl.analysis.learning import plot_learning_curves as plot_learning_curves
+    from impactrl.analysis.outcomes import outcome_panel as outcome_panel
+    from impactrl.analysis.outcomes import plot_outcomes as plot_outcomes
     from impactrl.analysis.plots import save_figure as save_figure
-    from impactrl.analysis.statistics import outcome_table as outcome_table
+    from impactrl.analysis.selection import held_out as held_out
+    from impactrl.analysis.selection import outcome_table as outcome_table
+    from impactrl.analysis.statistics import CLASSES as CLASSES
+    from impactrl.analysis.statistics import class_shares as class_shares
+    from impactrl.analysis.statistics import outcome_class as outcome_class
     from impactrl.analysis.statistics import summarise as summarise
+    from impactrl.analysis.tradeoff import plane_panel as plane_panel
+    from impactrl.analysis.tradeoff import plot_plane as plot_plane
+    from impactrl.analysis.tradeoff import plot_tradeoff as plot_tradeoff
+    from impactrl.analysis.tradeoff import tradeoff_panel as tradeoff_panel
     from impactrl.compile import compile_mdp as compile_mdp
+    from impactrl.condensing import condensation as condensation
+    from impactrl.condensing import points_of_no_return as points_of_no_return
     from impactrl.env import GridEnv as GridEnv
     from impactrl.errors import ImpactError as ImpactError
     from impactrl.explaining import explain as explain
@@ -51,14 +83,18 @@ if TYPE_CHECKING:
     from impactrl.wrappers import ImpactPenalty as ImpactPenalty
 
 _HOMES = {
+    "CLASSES": "analysis.statistics",
     "Baseline": "measures.baselines",
     "Deviation": "measures.deviations",
     "Environment": "runs.specification",
+    "Frontier": "agents.frontier",
     "GridEnv": "env",
     "GridWorld": "world",
     "Impact": "measures.impact",
     "ImpactError": "errors",
+    "ImpactLearner": "agents.impact_learner",
     "ImpactPenalty": "wrappers",
+    "ModelFreeAUP": "agents.aup",
     "Outcome": "world",
     "PRESETS": "measures.presets",
     "PairDeviation": "measures.deviations",
@@ -71,24 +107,52 @@ _HOMES = {
     "TextWorld": "text_world",
     "ValueFamily": "measures.deviations",
     "World": "world",
+    "aggregate": "analysis.comparison",
+    "class_shares": "analysis.statistics",
+    "compare": "analysis.comparison",
     "compile_mdp": "compile",
+    "condensation": "condensing",
+    "curve_panel": "analysis.learning",
     "explain": "explaining",
+    "frontier": "agents.frontier",
+    "held_out": "analysis.selection",
+    "impact_board_panel": "analysis.impacts",
+    "impact_matrix_panel": "analysis.impacts",
+    "interquartile_mean": "analysis.bootstrap",
     "make_level": "text_world",
-    "outcome_table": "analysis.statistics",
+    "outcome_class": "analysis.statistics",
+    "outcome_panel": "analysis.outcomes",
+    "outcome_table": "analysis.selection",
+    "paired_difference": "analysis.bootstrap",
+    "path_panel": "analysis.boards",
+    "plane_panel": "analysis.tradeoff",
+    "plan_ahead": "agents.plan_ahead",
     "plot_episode": "analysis.boards",
-    "plot_learning_curves": "analysis.plots",
-    "plot_tradeoff": "analysis.plots",
+    "plot_frontier": "analysis.frontiers",
+    "plot_impact": "analysis.impacts",
+    "plot_learning_curves": "analysis.learning",
+    "plot_outcome_counts": "analysis.counts",
+    "plot_outcomes": "analysis.outcomes",
+    "plot_paths": "analysis.boards",
+    "plot_plane": "analysis.tradeoff",
+    "plot_state_graph": "analysis.graphs",
+    "plot_tradeoff": "analysis.tradeoff",
+    "points_of_no_return": "condensing",
     "preset": "measures.presets",
+    "probability_of_improvement": "analysis.bootstrap",
     "read_sweep": "runs.files",
     "register_baseline": "measures.registry",
     "register_deviation": "measures.registry",
     "register_level": "levels",
     "save_figure": "analysis.plots",
     "solve": "agents.planner",
-    "solve_within_budget": "agents.budget",
+    "solve_within_budget": "agents.constrained",
     "summarise": "analysis.statistics",
     "sweep": "runs.sweep",
+    "tradeoff_panel": "analysis.tradeoff",
     "train": "agents.q_learning",
+    "train_aup": "agents.aup",
+    "train_impact_learner": "agents.impact_learner",
 }
 
 __all__ = sorted(_HOMES)

@@ -3,105 +3,50 @@
 import os
 import re
 import sys
-import tomllib
+import warnings
 from argparse import ArgumentParser
 from collections.abc import Callable
 from functools import partial
 from inspect import getdoc
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import tyro
-from rich.box import SIMPLE_HEAD
 from rich.columns import Columns
-from rich.console import Console
-from rich.measure import Measurement
-from rich.table import Table
 from rich.text import Text
 
 import impactrl
 from impactrl.agents.planner import Planner
-from impactrl.agents.q_learning import QLearning
 from impactrl.errors import ImpactError
 from impactrl.levels import level_names, world_of
 from impactrl.measures.impact import COLUMNS
 from impactrl.measures.penalty import Penalty
-from impactrl.text_world import LEVEL_FILE
+from impactrl.sweeping import export, plot, results, sweep, train
+from impactrl.terminal import (
+    known_level,
+    print_heading,
+    print_pairs,
+    print_table,
+    read_settings,
+    terminal,
+    write,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     import pandas as pd
 
-    from impactrl.agents.budget import BudgetSolution
+    from impactrl.agents.constrained import BudgetSolution
     from impactrl.agents.planner import Solution
     from impactrl.mdp import TabularMDP
     from impactrl.measures.catalogue import Entry
 
 __all__ = ["main"]
 
-STORE_NAME = "results.db"
+MAX_ROWS = 40
+MAX_POINTS = 6
 
 Name = Annotated[str, tyro.conf.Positional]
 PenaltyFlags = Annotated[Penalty, tyro.conf.arg(name="")]
-
-
-def _known(env: str) -> str:
-    """The environment, registered first if it is a level file."""
-    return impactrl.make_level(env) if env.endswith(LEVEL_FILE) else env
-
-
-def _settings(pairs: tuple[str, ...]) -> dict[str, Any]:
-    """`goal_reward=1` as keyword arguments; values are read as TOML, bare words as text."""
-    settings = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals:
-            raise ImpactError(f"a setting is written name=value, not {pair!r}")
-        try:
-            settings[key] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
-            settings[key] = value
-    return settings
-
-
-def _console() -> Console:
-    """The terminal; in a file or a pipe one that is wide enough for every table."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=200)
-
-
-def _print_table(table: "pd.DataFrame", title: str = "") -> None:
-    """A pandas table on the terminal, numbers to four digits; row by row where it is too wide. Nothing is cut off."""
-    drawn = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    names = [str(column).replace("_", " ") for column in table.columns]
-    for name, column in zip(names, table.columns, strict=True):
-        number = table[column].dtype.kind in "fi"
-        header = name.replace(" ", "\n") if number else name
-        drawn.add_column(header, justify="right" if number else "left", no_wrap=number)
-    rows = [[f"{v:.4g}" if isinstance(v, float) else str(v) for v in row] for row in table.itertuples(index=False)]
-    for row in rows:
-        drawn.add_row(*row)
-    console = _console()
-    if title:
-        console.print(Text(title, style="italic"))
-    if Measurement.get(console, console.options.update(max_width=1000), drawn).minimum <= console.width:
-        console.print(drawn)
-    else:
-        for row in rows:
-            _print_pairs(zip(names, row, strict=True))
-
-
-def _print_pairs(pairs: "Iterable[tuple[str, str]]") -> None:
-    """Names and what is to be said of them, side by side, and a blank line."""
-    grid = Table.grid(padding=(0, 2, 0, 0))
-    grid.add_column(no_wrap=True)
-    grid.add_column()
-    for name, text in pairs:
-        grid.add_row(Text(name, style="bold"), Text(text))
-    _console().print(grid)
-    print()
 
 
 def envs(png: Path | None = None) -> None:
@@ -126,12 +71,12 @@ def envs(png: Path | None = None) -> None:
         rows.append((name, *sizes, limit, about))
         pictures[name] = draw_board(world.board(world.start()[0][1]), world.tiles)
     columns = ["level", "states", "boards", "ends", "time limit", "about"]
-    _print_table(pd.DataFrame(rows, columns=columns))
+    print_table(pd.DataFrame(rows, columns=columns))
     if png is not None:
         from impactrl.analysis.boards import plot_boards
         from impactrl.analysis.plots import save_figure
 
-        _write(partial(save_figure, plot_boards(pictures)), png)
+        write(partial(save_figure, plot_boards(pictures)), png)
 
 
 def measures(name: Annotated[str | None, tyro.conf.Positional] = None, /) -> None:
@@ -144,21 +89,17 @@ def measures(name: Annotated[str | None, tyro.conf.Positional] = None, /) -> Non
 
     if name is not None:
         for entry in entries_named(name):
-            _print_heading(f"{entry.kind} {entry.name}" + (f" ({entry.label})" if entry.label else ""))
-            _console().print(Text(entry.about), end="\n\n")
+            print_heading(f"{entry.kind} {entry.name}" + (f" ({entry.label})" if entry.label else ""))
+            terminal().print(Text(entry.about), end="\n\n")
             facts = {"formula": entry.formula, "source": entry.source, **entry.facts}
-            _print_pairs((key, value) for key, value in facts.items() if value)
+            print_pairs((key, value) for key, value in facts.items() if value)
         return
     for kind, entries in catalogue().items():
-        _print_heading(f"{kind}s: --{kind} NAME")
-        _print_pairs((entry.name, _in_short(entry)) for entry in entries)
+        print_heading(f"{kind}s: --{kind} NAME")
+        print_pairs((entry.name, _in_short(entry)) for entry in entries)
     for setting, meanings in OPTIONS.items():
-        _print_heading(f"{setting}: --{setting} NAME")
-        _print_pairs(meanings.items())
-
-
-def _print_heading(text: str) -> None:
-    _console().print(Text(text, style="italic"), end="\n\n")
+        print_heading(f"{setting}: --{setting} NAME")
+        print_pairs(meanings.items())
 
 
 def _in_short(entry: "Entry") -> str:
@@ -170,18 +111,28 @@ def _in_short(entry: "Entry") -> str:
     return "\n".join(filter(None, lines)) + "\n"
 
 
-def show(env: Name, /, settings: tuple[str, ...] = (), png: Path | None = None) -> None:
+def show(
+    env: Name,
+    /,
+    settings: tuple[str, ...] = (),
+    graph: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False,
+    png: Path | None = None,
+) -> None:
     """Show a level: its board, its rules, the size of its state space.
 
     Args:
         env: level, environment id, or path of a level file (.txt).
         settings: of the level, as name=value.
-        png: write a picture of the first board to this file.
+        graph: show its state graph instead: what can be undone, and the points of no return.
+        png: write a picture of the first board, or of the state graph, to this file.
     """
     from impactrl.analysis.boards import save_image
     from impactrl.render import draw_board, draw_text_board
 
-    env, chosen = _known(env), _settings(settings)
+    env, chosen = known_level(env), read_settings(settings)
+    if graph:
+        _show_graph(impactrl.compile_mdp(env, **chosen), env, png)
+        return
     world, limit = world_of(env, chosen)
     first = world.start()[0][1]
     print(draw_text_board(world.board(first), world.tiles, colour=sys.stdout.isatty()), end="\n\n")
@@ -193,7 +144,50 @@ def show(env: Name, /, settings: tuple[str, ...] = (), png: Path | None = None) 
         size = f"{mdp.num_states} states ({int(mdp.terminal.sum())} end the episode)"
     print(f"{size}; {len(world.actions)} actions: {actions}; cut off after {limit} steps")
     if png is not None:
-        _write(lambda path: save_image(draw_board(world.board(first), world.tiles), path), png)
+        write(lambda path: save_image(draw_board(world.board(first), world.tiles), path), png)
+
+
+def _show_graph(mdp: "TabularMDP", title: str, png: Path | None) -> None:
+    """The components of the state graph as a table, and the main points of no return with their boards."""
+    import pandas as pd
+
+    from impactrl.condensing import main_points
+    from impactrl.render import draw_text_board
+
+    graph = impactrl.condensation(mdp)
+    rows = [
+        (
+            str(c),
+            component["size"],
+            "yes" if component["terminal"] else "",
+            "yes" if component["completed"] else "",
+            component["side_effect"],
+            _listed(sorted(graph.predecessors(c))),
+            100 * (1 - component["reachable"]),
+        )
+        for c, component in graph.nodes(data=True)
+    ]
+    columns = ["component", "situations", "over", "done", "side effects", "reached from", "lost %"]
+    more = f"; the first {MAX_ROWS}" if len(rows) > MAX_ROWS else ""
+    shares = f"{sum(row[1] for row in rows)} situations in {len(rows)} components"
+    print_table(pd.DataFrame(rows[:MAX_ROWS], columns=columns), f"{title}: {shares}{more}")
+    points = main_points(mdp, MAX_POINTS)
+    if points:
+        print("Main points of no return: what is lost for good of all situations, and the boards before and after")
+    for point in points:
+        change = f"{mdp.actions[point.action]}, component {point.component} to {point.next_component}"
+        print(f"\n{100 * point.lost:.3g} %: {change}")
+        boards = [mdp.draw(mdp.states[state]) for state in (point.state, point.next_state)]
+        texts = [draw_text_board(board, mdp.tiles, colour=sys.stdout.isatty()).splitlines() for board in boards]
+        print("\n".join(f"  {before}   {after}" for before, after in zip(*texts, strict=True)))
+    if png is not None:
+        from impactrl.analysis.plots import save_figure
+
+        write(partial(save_figure, impactrl.plot_state_graph(mdp, title=title)), png)
+
+
+def _listed(numbers: list[int], most: int = 6) -> str:
+    return ", ".join(map(str, numbers[:most])) + (", ..." if len(numbers) > most else "")
 
 
 def solve(
@@ -215,7 +209,7 @@ def solve(
         settings: of the level, as name=value.
         png: write a picture of the optimal episode to this file.
     """
-    env, chosen = _known(env), _settings(settings)
+    env, chosen = known_level(env), read_settings(settings)
     mdp = impactrl.compile_mdp(env, **chosen)
     if budget is not None:
         if png is not None:
@@ -232,11 +226,56 @@ def solve(
         _save_episode(mdp, impactrl.explain(env, actions=actions, penalty=penalty, **chosen), png, title=title)
 
 
+def frontier(
+    env: Name,
+    /,
+    penalty: PenaltyFlags = Penalty(),  # noqa: B008
+    plan: Planner = Planner(),  # noqa: B008
+    penalties: Path | None = None,
+    settings: tuple[str, ...] = (),
+    png: Path | None = None,
+) -> None:
+    """Compute every weight at which the best policy changes, what it does in between, and where it is safe.
+
+    Args:
+        env: level, environment id, or path of a level file (.txt).
+        penalty: what the agent pays for its impact; its weight does not matter.
+        plan: of the planner.
+        penalties: compare those of this TOML file (tables [[penalties]], as in a sweep file) instead.
+        settings: of the level, as name=value.
+        png: write a picture of all columns and safe windows to this file.
+    """
+    import pandas as pd
+
+    from impactrl.analysis.frontiers import plot_frontier, windows_text
+    from impactrl.analysis.plots import save_figure
+    from impactrl.runs.files import read_penalties
+
+    if penalties is not None and penalty != Penalty():
+        raise ImpactError("a penalty is either described by flags or read with --penalties, not both")
+    env, chosen = known_level(env), read_settings(settings)
+    mdp = impactrl.compile_mdp(env, **chosen)
+    curves = {
+        each.label: impactrl.frontier(mdp, each, discount=plan.discount, horizon=plan.horizon)
+        for each in ((penalty,) if penalties is None else read_penalties(penalties))
+    }
+    rows = []
+    for label, curve in curves.items():
+        table = curve.intervals[["lower", "upper", *COLUMNS]].rename(columns={"lower": "from weight", "upper": "to"})
+        print_table(table, f"{env}, {label}: the optimum for discount {plan.discount:g}, over {curve.steps} steps")
+        price = "" if curve.price_of_safety is None else f"{curve.price_of_safety:.4g}"
+        rows.append((label, len(curve.weights), windows_text(curve), curve.safe_decades, price))
+    columns = ["penalty", "critical weights", "safe weights", "decades", "return given up"]
+    print_table(pd.DataFrame(rows, columns=columns), "Safe weights: no side effect happens and the task is completed")
+    if png is not None:
+        write(partial(save_figure, plot_frontier(curves, title=f"{env}: the optimum at every weight")), png)
+
+
 def _print_expected(best: "Solution | BudgetSolution", title: str) -> None:
     import pandas as pd
 
     expected = [getattr(best, f"expected_{column}") for column in COLUMNS]
-    _print_table(pd.DataFrame([expected], columns=list(COLUMNS)), title)
+    print_table(pd.DataFrame([expected], columns=list(COLUMNS)), title)
 
 
 def _print_within_budget(env: str, mdp: "TabularMDP", penalty: Penalty, plan: Planner, budget: float) -> None:
@@ -276,10 +315,10 @@ def explain(
         settings: of the level, as name=value.
         png: write a picture of the episode to this file.
     """
-    env, chosen = _known(env), _settings(settings)
+    env, chosen = known_level(env), read_settings(settings)
     steps = impactrl.explain(env, actions=actions, penalty=penalty, top=top, seed=chance, **chosen)
     title = f"{env}, {penalty.label}, weight {penalty.weight:g}"
-    _print_table(steps.drop(columns="contributions", errors="ignore"), title)
+    print_table(steps.drop(columns="contributions", errors="ignore"), title)
     _print_rest(env, chosen, actions, len(steps))
     if top:
         _print_contributions(steps, impactrl.compile_mdp(env, **chosen))
@@ -306,8 +345,8 @@ def _print_contributions(steps: "pd.DataFrame", mdp: "TabularMDP") -> None:
         print("no step had an impact")
         return
     print()
-    _print_heading("what made the impact of each step, largest first")
-    _print_pairs(named.items())
+    print_heading("what made the impact of each step, largest first")
+    print_pairs(named.items())
     most = steps["deviation"].abs().to_numpy().argmax()
     boards = [
         Text(f"{name}: {amount:.4g}\n\n" + "\n".join(mdp.board_text(int(name.removeprefix("state ")))))
@@ -315,8 +354,8 @@ def _print_contributions(steps: "pd.DataFrame", mdp: "TabularMDP") -> None:
         if re.fullmatch(r"state \d+", name)
     ]
     if boards:
-        _print_heading(f"the goals behind step {most + 1}, {steps['action'][most]}")
-        _console().print(Columns(boards, padding=(0, 4)))
+        print_heading(f"the goals behind step {most + 1}, {steps['action'][most]}")
+        terminal().print(Columns(boards, padding=(0, 4)))
 
 
 def render(
@@ -344,7 +383,7 @@ def render(
     """
     from impactrl.recording import record
 
-    env, chosen = _known(env), _settings(settings)
+    env, chosen = known_level(env), read_settings(settings)
     frames = record(
         env,
         actions=actions,
@@ -370,107 +409,14 @@ def play(env: Name, /, penalty: PenaltyFlags = Penalty(), chance: int = 0, setti
     """
     from impactrl.playing import play as play_in_terminal
 
-    play_in_terminal(_known(env), penalty=penalty, seed=chance, **_settings(settings))
-
-
-def train(
-    env: Name,
-    /,
-    penalty: PenaltyFlags = Penalty(),  # noqa: B008
-    agent: QLearning = QLearning(),  # noqa: B008
-    seeds: int = 10,
-    settings: tuple[str, ...] = (),
-    store: Path | None = None,
-    jobs: int | None = None,
-) -> None:
-    """Train Q-learning under a penalty, a run per seed, and show what came of it.
-
-    Args:
-        env: level, environment id, or path of a level file (.txt).
-        penalty: what the agent pays for its impact.
-        agent: of the learner.
-        seeds: how many runs.
-        settings: of the level, as name=value.
-        store: keep the runs in this results store.
-        jobs: runs at once; default one per core.
-    """
-    from impactrl.runs.specification import Environment
-    from impactrl.runs.sweep import Sweep, sweep
-
-    environment = Environment(_known(env), tuple(_settings(settings).items()))
-    plan = Sweep(environments=(environment,), penalties=(penalty,), seeds=seeds, agent=agent)
-    with TemporaryDirectory() as folder:
-        runs = sweep(plan, store=store or Path(folder) / STORE_NAME, jobs=jobs)
-    _print_outcomes(runs)
-
-
-def sweep(file: Annotated[Path, tyro.conf.Positional], /, out: Path, jobs: int | None = None) -> None:
-    """Do all runs of a sweep file, or go on where an earlier call stopped, and draw the results.
-
-    Args:
-        file: the plan, TOML; see the README.
-        out: folder for the results store and the figures.
-        jobs: runs at once; default one per core.
-    """
-    from impactrl.runs.files import read_sweep
-    from impactrl.runs.sweep import sweep as run_sweep
-
-    plan = read_sweep(file)
-    _make_folder(out)
-    runs = run_sweep(plan, store=out / STORE_NAME, jobs=jobs)
-    _print_outcomes(runs)
-    _draw(out, list(runs["run"]))
-
-
-def plot(folder: Annotated[Path, tyro.conf.Positional], /) -> None:
-    """Draw the figures of a sweep's folder: the trade-off, and the learning curves.
-
-    Args:
-        folder: as given to `impactrl sweep --out`.
-    """
-    _draw(folder)
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ImpactError(f"cannot make the folder {folder}: {error.strerror}") from None
-
-
-def _print_outcomes(runs: "pd.DataFrame") -> None:
-    from impactrl.analysis.statistics import outcome_table
-
-    _print_table(outcome_table(runs), "Outcomes at the best weight of each penalty")
-
-
-def _draw(folder: Path, order: list[str] | None = None) -> None:
-    """Figures of the given runs of a store; None: of all."""
-    from impactrl.analysis.plots import plot_learning_curves, plot_tradeoff, save_figure
-    from impactrl.runs.store import Store
-
-    with Store(folder / STORE_NAME, create=False) as store:
-        runs, curves = store.runs(order), store.curves(order)
-    figures = {"tradeoff.png": plot_tradeoff(runs)}
-    if (curves["episode"] > 0).any():
-        figures["learning.png"] = plot_learning_curves(curves)
-    for name, figure in figures.items():
-        _write(partial(save_figure, figure), folder / name)
+    play_in_terminal(known_level(env), penalty=penalty, seed=chance, **read_settings(settings))
 
 
 def _save_episode(mdp: "TabularMDP", steps: "pd.DataFrame", path: Path, *, title: str) -> None:
     from impactrl.analysis.boards import plot_episode
     from impactrl.analysis.plots import save_figure
 
-    _write(partial(save_figure, plot_episode(mdp, steps, title=title)), path)
-
-
-def _write(save: Callable[[Path], None], path: Path) -> None:
-    try:
-        save(path)
-    except OSError as error:
-        raise ImpactError(f"cannot write {path}: {error.strerror}") from None
-    print(f"wrote {path}")
+    write(partial(save_figure, plot_episode(mdp, steps, title=title)), path)
 
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -478,11 +424,14 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "measures": measures,
     "show": show,
     "solve": solve,
+    "frontier": frontier,
     "explain": explain,
     "render": render,
     "play": play,
     "train": train,
     "sweep": sweep,
+    "results": results,
+    "export": export,
     "plot": plot,
 }
 
@@ -517,6 +466,16 @@ def _preset_of(arguments: list[str]) -> Penalty:
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs a command; a mistake of the user's is one line and exit status 2, an interruption 130."""
+    with warnings.catch_warnings():
+        warnings.showwarning = _say_warning
+        _run(arguments)
+
+
+def _say_warning(message: Warning | str, *_: Any, **__: Any) -> None:
+    print(f"impactrl: {message}", file=sys.stderr)
+
+
+def _run(arguments: list[str] | None) -> None:
     given = sys.argv[1:] if arguments is None else arguments
     try:
         tyro.extras.subcommand_cli_from_dict(

@@ -130,14 +130,14 @@ def finite_horizon_action_values(
     return q
 
 
-def greedy(q: NDArray[np.float64]) -> NDArray[np.int64]:
-    """The best actions, [..., A] to [...]; ties, within rounding, go to the lowest index.
+def greedy(q: NDArray[np.float64], tolerance: float = TIE_TOLERANCE) -> NDArray[np.int64]:
+    """The best actions, [..., A] to [...]; ties, within `tolerance` of the best or of 1, go to the lowest index.
 
     >>> greedy(np.array([[0.0, 0.3, 0.1 + 0.2], [1.0, 1.0, 1.0]])).tolist()
     [1, 0]
     """
     best = q.max(axis=-1, keepdims=True)
-    actions: NDArray[np.int64] = np.argmax(q >= best - TIE_TOLERANCE * np.maximum(1.0, np.abs(best)), axis=-1)
+    actions: NDArray[np.int64] = np.argmax(q >= best - tolerance * np.maximum(1.0, np.abs(best)), axis=-1)
     return actions
 
 

@@ -92,7 +92,7 @@ def explain(
         One row per step: `state` (integer id reached), `action` (its name), `reward` (of the task), `performance`,
         `side_effect` and `completed` (of the episode so far), `deviation` and `penalty` (of this step). With `top`
         also `contributions`: pairs of a name and what it added to the deviation, largest first, without those that
-        added nothing.
+        added nothing. Its `attrs["start"]` is the state that the episode began with.
 
     Raises:
         ImpactError: an unknown level, setting or action, a penalty that does not fit the level, or `top` for a
@@ -123,6 +123,7 @@ def explain(
         for action, moment in zip(game.actions, game.moments[1:], strict=True)
     ]
     table = pd.DataFrame(rows, columns=list(COLUMNS))
+    table.attrs["start"] = task.index(game.moments[0].state)
     if top:
         table["contributions"] = pd.Series(_contributions(game, top), dtype=object)
     return table

@@ -32,6 +32,9 @@ class RuleWorld(World[Any]):
     tiles: Mapping[str, str] = field(default_factory=dict)
     done: frozenset[Hashable] | None = None
     seen_as: Callable[[Any], Hashable] = lambda state: state
+    boards: Mapping[Hashable, str] | None = None
+    feature_names: Sequence[str] = ()
+    features_of: Mapping[Hashable, Sequence[float]] = field(default_factory=dict)
 
     def start(self) -> Sequence[tuple[float, Hashable]]:
         return self.first
@@ -49,8 +52,12 @@ class RuleWorld(World[Any]):
     def situation(self, state: Hashable) -> Hashable:
         return self.seen_as(state)
 
+    def features(self, state: Hashable) -> Sequence[float]:
+        return self.features_of[self.situation(state)] if self.feature_names else ()
+
     def board(self, state: Hashable) -> NDArray[np.uint8]:
-        return np.frombuffer(str(state).encode(), dtype=np.uint8).reshape(1, -1)
+        text = str(state) if self.boards is None else self.boards[self.situation(state)]
+        return np.frombuffer(text.encode(), dtype=np.uint8).reshape(1, -1)
 
 
 def steps(*successors: Sequence[Hashable], **settings: Any) -> RuleWorld:
@@ -103,7 +110,10 @@ def worlds(
     successor = draw(arrays_of(shape, 0, count - 1))
     share = draw(arrays_of(shape, 0, 3)) if width > 1 else np.zeros(shape, int)
     share[..., 0] += share.sum(axis=2) == 0
-    paid = np.random.default_rng(draw(st.integers(0, 999))).integers(-2, 3, (*shape, 3))
+    rng = np.random.default_rng(draw(st.integers(0, 999)))
+    paid = rng.integers(-2, 3, (*shape, 3))
+    boards = rng.choice(list("Avub "), (count, 4))
+    features = rng.integers(-2, 3, (count, 2))
     mask = (draw(arrays_of(count, 0, 2)) == 2) & ends
     begin = draw(st.lists(st.integers(0, count - 1), min_size=1, max_size=max_starts, unique=True))
     weight = draw(arrays_of(len(begin), 1, 3))
@@ -131,6 +141,10 @@ def worlds(
         noop=idle,
         time_limit=draw(st.integers(1, 8)),
         done=frozenset(draw(st.sets(st.integers(0, count - 1)))),
+        tiles={"A": "agent", "v": "vase", "u": "vase", "b": "box"},
+        boards={s: "".join(row) for s, row in enumerate(boards)},
+        feature_names=draw(st.sampled_from([(), ("heat", "noise")])),
+        features_of=dict(enumerate(features.tolist())),
     )
 
 

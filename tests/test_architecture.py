@@ -20,7 +20,8 @@ PACKAGE_FOLDERS = {"impactrl": ROOT / "impactrl", "impactrl.envs": ROOT / "envs"
 LAYERS = [
     ["impactrl.errors"],
     ["impactrl.world"],
-    ["impactrl.mdp", "impactrl.graph", "impactrl.dynamic_programming"],
+    ["impactrl.mdp", "impactrl.graph", "impactrl.dynamic_programming", "impactrl.policy_iteration"],
+    ["impactrl.components", "impactrl.reach", "impactrl.presence", "impactrl.condensing"],
     ["impactrl.tables", "impactrl.levels", "impactrl.compile"],
     ["impactrl.sprites", "impactrl.render"],
     ["impactrl.level_files"],
@@ -34,15 +35,25 @@ LAYERS = [
     ["impactrl.agents", "impactrl.agents.*"],
     ["impactrl.runs", "impactrl.runs.*"],
     ["impactrl.analysis", "impactrl.analysis.*"],
-    ["impactrl", "impactrl.cli", "impactrl.__main__"],
+    ["impactrl", "impactrl.cli", "impactrl.sweeping", "impactrl.terminal", "impactrl.__main__"],
 ]
 """A module may import those of its own row and of the rows above it."""
 
 NARROWER = {
-    "impactrl.measures": ["errors", "mdp", "graph", "dynamic_programming", "measures"],
+    "impactrl.measures": [
+        "errors",
+        "mdp",
+        "graph",
+        "components",
+        "reach",
+        "presence",
+        "dynamic_programming",
+        "policy_iteration",
+        "measures",
+    ],
     "impactrl.envs": ["errors", "world", "levels", "envs"],
-    "impactrl.agents": ["errors", "mdp", "dynamic_programming", "measures", "agents"],
-    "impactrl.analysis": ["errors", "mdp", "render", "runs", "analysis"],
+    "impactrl.agents": ["errors", "mdp", "dynamic_programming", "policy_iteration", "measures", "agents"],
+    "impactrl.analysis": ["errors", "mdp", "condensing", "render", "runs", "analysis"],
 }
 """Packages that may import these rooms only."""
 

@@ -1,279 +1,223 @@
-"""Hard budgets of impact: worked by hand, against duality, and against slow obvious versions."""
+"""Budgets: the guarantee, the rule by hand, and optima against a search of all that the budget allows."""
 
-import math
-import re
+from dataclasses import replace
+from functools import cache
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
-from random_mdps import level, mdps, penalties, steps
+from random_mdps import RuleWorld, level, mdps, penalties, random_walk, steps
 
-import impactrl
-from impactrl.agents.budget import BudgetSolution
+from impactrl.agents.budget import BudgetState, with_budget
 from impactrl.agents.planner import Planner, plan
+from impactrl.agents.q_learning import QLearning, train
 from impactrl.compile import compile_mdp
-from impactrl.dynamic_programming import episode_columns, optimal_values, stationary
-from impactrl.errors import ImpactError
+from impactrl.measures.impact import COLUMNS
 from impactrl.measures.penalty import Penalty
+from impactrl.world import Outcome
 
-TOLERANCE = {"rel": 1e-7, "abs": 1e-7}  # of the linear programs; what they promise about the budget is held to 1e-9
-JUMP = steps([0, 1], None, rewards=[[0, 1]])
-"""One may stay, or be paid 1 for going where there is no way back."""
-LOST = Penalty(deviation="unreachability", baseline="start", terminal="absorbing", weight=7.0)
+IMPACT = COLUMNS.index("impact")
 
 
-@st.composite
-def problems(draw):
-    """A random task, penalty and discount, with a horizon or without."""
-    mdp = draw(mdps(max_states=4))
-    penalty = draw(penalties(mdp, baselines=("start", "stepwise")))
-    horizon = draw(st.sampled_from([None, None, 1, 3, 6]))
-    discount = draw(st.sampled_from([0.0, 0.5, 0.9] if horizon is None else [0.5, 1.0]))
-    return mdp, penalty, {"discount": discount, "horizon": horizon}
+def charged(*charges, rewards, noop=0, **settings):
+    """One state, an action per charge that stays there; the impact of each is as given."""
+    world = replace(steps([0] * len(charges), rewards=[rewards], **settings), noop=noop)
+    impact = Penalty(deviation="none").fit(compile_mdp(world))
+    return replace(impact, deviation=np.array(charges, dtype=float).reshape(1, -1, 1))
 
 
-def extremes(mdp, penalty, planning):
-    """The least and the largest possible discounted impact."""
-    impact = penalty.fit(mdp)
-    found = []
-    for sign in (-1.0, 1.0):
-        reward = sign * (impact.mdp.probability * impact.unit_penalty).sum(axis=2)
-        values = best_of(impact.mdp, reward, **planning)
-        found.append(sign * float(impact.mdp.start @ values))
-    return found
+def outcomes(limited):
+    """For each state of a one-state task: what was spent, and for each action what it leads to, pays and is charged."""
+    mdp = limited.mdp
+    return {
+        state.spent: list(
+            zip(
+                [mdp.states[int(x)].spent for x in mdp.next_state[i, :, 0]],
+                mdp.reward[i, :, 0].tolist(),
+                limited.deviation[i, :, 0].tolist(),
+                strict=True,
+            )
+        )
+        for i, state in enumerate(mdp.states)
+    }
 
 
-def best_of(mdp, reward, *, discount, horizon):
-    """[X] optimal values of another reward, by value iteration for as long as it takes."""
-    values = np.zeros(mdp.num_states)
-    for _ in range(horizon or 1000):
-        going = np.where(mdp.terminal[mdp.next_state], 0.0, values[mdp.next_state])
-        values = (reward + discount * (mdp.probability * going).sum(axis=2)).max(axis=1)
-        values[mdp.terminal] = 0.0
-    return values
+# The rule, by hand
 
 
-def budgets(least, most):
-    return [least, *(least + share * (most - least) for share in (0.1, 0.35, 0.6, 0.9)), most, math.inf]
-
-
-# By hand
-
-
-@pytest.mark.parametrize("budget", [0.0, 0.25, 0.5, 1.0])
-def test_one_step_takes_the_chance_that_the_budget_allows(budget):
-    best = impactrl.solve_within_budget(compile_mdp(JUMP), LOST, budget=budget, discount=1.0, horizon=1)
-    assert best.policy.shape == (1, 2, 2)
-    assert best.policy[0, 0].tolist() == pytest.approx([1 - budget, budget])
-    assert best.value == best.expected_reward == best.expected_impact == pytest.approx(budget)
-    assert best.expected_completed == pytest.approx(budget)
-    if 0 < budget < 1:
-        assert best.multiplier == pytest.approx(1.0)  # a unit of impact buys a unit of reward
-
-
-def test_over_and_over_the_chance_is_that_whose_discounted_sum_is_the_budget():
-    best = impactrl.solve_within_budget(compile_mdp(JUMP), LOST, budget=0.25, discount=0.9)
-    chance = 0.25 * (1 - 0.9) / (1 - 0.9 * 0.25)  # p + 0.9 (1 - p) p + ... = p / (1 - 0.9 (1 - p))
-    assert best.policy[0].tolist() == pytest.approx([1 - chance, chance])
-    assert (best.value, best.discounted_impact, best.multiplier) == pytest.approx((0.25, 0.25, 1.0))
-    assert best.steps == 20
-    assert best.expected_reward == pytest.approx(1 - (1 - chance) ** 20)
-
-
-def test_the_weight_of_the_penalty_plays_no_part():
-    one, other = (
-        impactrl.solve_within_budget(level("Box"), Penalty(weight=weight), budget=0.3) for weight in (0.0, 100.0)
-    )
-    np.testing.assert_array_equal(one.policy, other.policy)
-    assert one.multiplier == other.multiplier
-
-
-def test_on_options_the_budget_buys_the_safe_way_before_the_short_one():
-    mdp, penalty = level("Options"), Penalty(baseline="stepwise")
-    safe = impactrl.solve(mdp, Penalty(weight=1.0))
-    assert (safe.expected_side_effect, safe.expected_completed) == (0, 1)
-    tight, loose = (impactrl.solve_within_budget(mdp, penalty, budget=b) for b in (0.2, math.inf))
-    assert tight.expected_side_effect == pytest.approx(0, abs=1e-9)
-    assert 0 < tight.expected_completed < 1
-    assert (loose.expected_side_effect, loose.expected_completed) == (1, 1)
-    assert loose.discounted_impact > 0.7
-
-
-# What holds for every budget
-
-
-@settings(max_examples=25)
-@given(problems())
-def test_budgets_on_random_tasks(problem):
-    mdp, penalty, planning = problem
-    least, most = extremes(mdp, penalty, planning)
-    found = [impactrl.solve_within_budget(mdp, penalty, budget=b, **planning) for b in budgets(least, most)]
-    for best in found:
-        assert_sound(best)
-        assert_dual(best, planning)
-    values = [best.value for best in found]
-    assert (np.diff(values) >= -1e-7).all()  # more budget is never worse
-    amounts = np.array(budgets(least, most)[:-1])
-    for i in range(1, len(amounts) - 1):  # and every unit is worth less than the one before
-        if amounts[i + 1] - amounts[i - 1] > 1e-6:
-            share = (amounts[i] - amounts[i - 1]) / (amounts[i + 1] - amounts[i - 1])
-            assert values[i] >= (1 - share) * values[i - 1] + share * values[i + 1] - 1e-7
-    free = plan(found[-1].impact, Planner(**planning), 0.0)
-    assert found[-1].value == pytest.approx(free.value, **TOLERANCE)
-    assert found[-1].multiplier == 0
-
-
-def assert_sound(best):
-    """The budget is kept, the policy is one, it leaves one choice to chance at most, and the columns are its own."""
-    assert best.discounted_impact <= best.budget + 1e-9
-    assert best.multiplier >= 0
-    assert (best.policy >= 0).all()
-    np.testing.assert_allclose(best.policy.sum(axis=-1), 1, rtol=0, atol=1e-12)
-    assert ((best.policy > 1e-9).sum(axis=-1) > 1).sum() <= 1
-    if best.multiplier > 1e-6:
-        assert best.discounted_impact == pytest.approx(best.budget, abs=1e-7)  # it has a price, so all of it is used
-    np.testing.assert_allclose(columns_of(best), walked(best), rtol=1e-9, atol=1e-9)
-
-
-def assert_dual(best, planning):
-    """No weight can promise less than the budget buys, and the multiplier promises exactly that."""
-    for weight in (0.0, 0.3, 2.0, 50.0, best.multiplier):
-        priced = plan(best.impact, Planner(**planning), weight).value
-        bound = priced + (weight * best.budget if weight else 0.0)
-        assert best.value <= bound + 1e-6 * max(1.0, abs(priced))
-    if best.multiplier < 1e5:  # at the least budget any large weight will do, and rounding takes over
-        assert best.value == pytest.approx(bound, rel=1e-6, abs=1e-6 * max(1.0, abs(priced)))
-
-
-def columns_of(best):
-    return [
-        best.expected_reward,
-        best.expected_performance,
-        best.expected_side_effect,
-        best.expected_impact,
-        best.expected_completed,
-    ]
-
-
-def walked(best):
-    """The columns by following every branch of an episode, state by state."""
-    mdp, sums = best.impact.mdp, np.zeros(4)
-    mass = {x: float(p) for x, p in enumerate(mdp.start) if p}
-    for t in range(best.steps):
-        policy = best.policy if best.policy.ndim == 2 else best.policy[t]
-        after: dict[int, float] = {}
-        for x, p in mass.items():
-            if mdp.terminal[x]:
-                after[x] = after.get(x, 0.0) + p
-                continue
-            for a, chance in enumerate(policy[x]):
-                for k, outcome in enumerate(mdp.probability[x, a]):
-                    share = p * chance * outcome
-                    if share:
-                        sums += share * best.impact.columns[x, a, k]
-                        target = int(mdp.next_state[x, a, k])
-                        after[target] = after.get(target, 0.0) + share
-        mass = after
-    done = float(sum(p for x, p in mass.items() if mdp.completed[x]))
-    return [sums[0], sums[1] + mdp.initial_performance, sums[2], sums[3], done]
-
-
-@settings(max_examples=40)
-@given(problems())
-def test_without_any_budget_only_what_has_no_impact_is_done(problem):
-    mdp, penalty, _ = problem
-    planning = {"discount": 0.9, "horizon": None}
-    impact = penalty.fit(mdp)
-    task = impact.mdp
-    free = (task.probability * (np.abs(impact.unit_penalty) > 1e-9)).sum(axis=2) == 0
-    safe = np.ones(task.num_states, dtype=bool)
-    while True:  # the states from which one can go on for ever without impact
-        stays = ((task.probability == 0) | safe[task.next_state] | task.terminal[task.next_state]).all(axis=2)
-        fewer = safe & (task.terminal | (free & stays).any(axis=1))
-        if (fewer == safe).all():
-            break
-        safe = fewer
-    if not safe[task.start > 0].all():
-        with pytest.raises(ImpactError, match="no policy keeps the discounted impact within 0: the least possible is"):
-            impactrl.solve_within_budget(mdp, penalty, budget=0.0, **planning)
-        return
-    reward = np.where(free & stays, (task.probability * task.reward).sum(axis=2), -np.inf)
-    reward[~safe | task.terminal] = 0.0
-    continuing = np.where(task.terminal[task.next_state] | ~safe[:, None, None], 0.0, task.probability)
-    values = optimal_values(task.next_state, continuing, reward, discount=planning["discount"]).values
-    best = impactrl.solve_within_budget(mdp, penalty, budget=0.0, **planning)
-    assert best.value == pytest.approx(float(task.start @ values), **TOLERANCE)
-
-
-@pytest.mark.parametrize("name", ["Options", "Interference"])
-def test_a_deterministic_policy_is_worth_what_the_planner_says_of_it(name):
-    best = impactrl.solve_within_budget(level(name), Penalty(baseline="inaction"), budget=math.inf)
-    mdp, policy = best.impact.mdp, best.policy.argmax(axis=1)
-    assert (best.policy.max(axis=1) == 1).all()
-    sums, last = episode_columns(
-        mdp.next_state, mdp.probability, best.impact.columns, mdp.terminal, mdp.start, stationary(policy), best.steps
-    )
-    expected = [sums[0], sums[1] + mdp.initial_performance, sums[2], sums[3], last @ mdp.completed]
-    assert columns_of(best) == pytest.approx(expected, abs=1e-9)
-
-
-def test_of_equally_good_policies_the_one_with_the_least_impact_is_taken():
-    # Both actions pay the same and lead to the end, one of them by way of a state that cannot be undone.
-    world = steps([0, 1, 2], [1, 3, 3], [0, 3, 3], None, rewards=[[0, 0, 0], [0, 1, 1], [0, 1, 1]])
-    mdp, penalty = compile_mdp(world), Penalty(deviation="unreachability", baseline="start", terminal="previous")
-    best = impactrl.solve_within_budget(mdp, penalty, budget=100.0, discount=0.9)
-    assert best.value == pytest.approx(0.9)
-    assert best.policy[0].tolist() == [0, 0, 1]
-    assert best.multiplier == 0
-
-
-def test_a_bonus_is_a_budget_below_zero():
-    mdp = level("Options")
-    bonus = Penalty(deviation="future_tasks", baseline="none")
-    least, most = extremes(mdp, bonus, {"discount": 0.9, "horizon": None})
-    assert least < most < 0
-    best = impactrl.solve_within_budget(mdp, bonus, budget=(least + most) / 2, discount=0.9)
-    assert best.discounted_impact <= (least + most) / 2 + 1e-9
-
-
-# What is refused
-
-
-def test_a_budget_that_cannot_be_kept_names_the_least_that_can():
-    # Whatever is done, the state is left for good: the impact cannot be avoided.
-    mdp = compile_mdp(steps([1, 1], [1, 1]))
-    penalty = Penalty(deviation="unreachability", baseline="start", terminal="absorbing", discount=0.5)
-    with pytest.raises(ImpactError) as refused:
-        impactrl.solve_within_budget(mdp, penalty, budget=1.0, discount=0.5)
-    least = float(re.search(r"the least possible is (\S+);", str(refused.value))[1])
-    assert least == pytest.approx(2.0)  # 1 in every step
-    assert impactrl.solve_within_budget(mdp, penalty, budget=least, discount=0.5).discounted_impact == pytest.approx(2)
+def test_an_action_that_does_not_fit_is_replaced_by_the_harmless_one():
+    limited = with_budget(charged(0, 0.3, 0.1, rewards=[0, 3, 1]), budget=0.4, units=4)
+    nothing, big, small = (0, 0, 0), (3, 3, 0.3), (1, 1, 0.1)
+    assert outcomes(limited) == {
+        0: [nothing, big, small],
+        1: [(1, 0, 0), (4, 3, 0.3), (2, 1, 0.1)],
+        2: [(2, 0, 0), (2, 0, 0), (3, 1, 0.1)],
+        3: [(3, 0, 0), (3, 0, 0), (4, 1, 0.1)],
+        4: [(4, 0, 0)] * 3,
+    }
+    assert limited.mdp.states[1] == BudgetState(state=0, spent=1)
+    assert limited.mdp.start.tolist() == [1, 0, 0, 0, 0]
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("charges", "noop", "instead"),
     [
-        ({"budget": math.nan}, "budget must be a number, or infinity for no limit; not nan"),
-        ({"budget": "much"}, "budget must be a number, not 'much'"),
-        ({"budget": 1, "discount": 1.0}, "a budget of undiscounted impact needs a horizon"),
-        ({"budget": 1, "discount": 1.5}, r"discount must be in \[0, 1\], not 1.5"),
-        ({"budget": 1, "horizon": 0}, "horizon must be at least 1, not 0"),
-        ({"budget": -math.inf}, "no policy keeps the discounted impact within -inf: the least possible is 0"),
+        ([0.0, 0.0, 1.0], 1, 1),  # the no-op, of two that spend nothing
+        ([0.0, 0.1, 1.0], 1, 0),  # unless another spends less
+        ([0.0, 0.0, 1.0], None, 0),  # without a no-op, the first
     ],
 )
-def test_what_cannot_be_solved_is_refused_with_the_reason(settings, said):
-    with pytest.raises(ImpactError, match=said):
-        impactrl.solve_within_budget(compile_mdp(JUMP), LOST, **settings)
+def test_which_action_is_taken_instead(charges, noop, instead):
+    limited = with_budget(charged(*charges, rewards=[1, 2, 4], noop=noop), budget=0.5, units=5)
+    assert outcomes(limited)[0][2][1] == [1, 2, 4][instead]
 
 
-def test_a_level_by_name_is_refused_with_what_to_write():
-    with pytest.raises(ImpactError, match=r"needs the arrays of a task, compile_mdp\('Box'\)"):
-        impactrl.solve_within_budget("Box", LOST, budget=1.0)
+def test_where_even_the_least_impact_does_not_fit_all_is_spent():
+    limited = with_budget(charged(0.3, 0.2, rewards=[0, 7]), budget=0.25, units=5)
+    assert outcomes(limited) == {0: [(4, 7, 0.2)] * 2, 4: [(5, 7, 0.2)] * 2, 5: [(5, 7, 0.2)] * 2}
 
 
-def test_a_solution_cannot_be_changed():
-    best = impactrl.solve_within_budget(compile_mdp(JUMP), LOST, budget=0.5)
-    assert isinstance(best, BudgetSolution)
-    with pytest.raises(AttributeError):
-        best.budget = 1.0
+def test_impacts_are_rounded_up_to_whole_units_but_not_for_rounding_errors():
+    def spent(charge, budget, units):
+        return outcomes(with_budget(charged(0, charge, rewards=[0, 0]), budget, units))[0][1][0]
+
+    assert spent(0.3, 1.0, 10) == 3  # 0.3 * 10 / 1.0 is above 3 in floating point
+    assert spent(0.31, 1.0, 10) == 4
+    assert spent(1e-12, 1.0, 10) == 0  # what values are solved to
+    assert spent(1e-6, 1.0, 10) == 1
+    assert spent(1e-6, 0.0, 10) == 0  # nothing may be spent: the no-op instead
+
+
+def test_the_worst_outcome_decides():
+    rules = {
+        ("s", 0): [Outcome("s")],
+        ("s", 1): [Outcome("s", reward=1.0, probability=0.9), Outcome("t", reward=1.0, probability=0.1)],
+        ("t", 0): [Outcome("t")],
+        ("t", 1): [Outcome("t")],
+    }
+    world = RuleWorld(rules=rules, first=[(1.0, "s")])
+    impact = Penalty(deviation="unreachability", baseline="start", discount=1.0).fit(compile_mdp(world))
+    # From t there is no way back: every step there is charged 1.
+    enough, less = with_budget(impact, 2.0, 2), with_budget(impact, 0.9, 9)
+    assert enough.mdp.reward[0, 1].tolist() == [1, 1]
+    assert less.mdp.reward[0, 1].tolist() == [0, 0]
+    assert {state.state for state in less.mdp.states} == {"s"}
+
+
+# The guarantee
+
+
+@given(mdps(max_states=5, max_outcomes=2, max_starts=2), st.floats(0, 3), st.integers(1, 9), st.data())
+def test_no_episode_spends_more_than_the_budget_unless_nothing_could_stop_it(mdp, budget, units, data):
+    impact = data.draw(penalties(mdp)).fit(mdp)
+    limited = with_budget(impact, budget, units)
+    least = np.where(impact.mdp.probability > 0, impact.unit_penalty, 0).max(axis=2).min(axis=1)
+    origin = {state: x for x, state in enumerate(impact.mdp.states)}
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    for _ in range(5):
+        total, forced = 0.0, False
+        for x, a, y in random_walk(limited.mdp, rng, mdp.time_limit):
+            k = int(np.flatnonzero((limited.mdp.next_state[x, a] == y) & (limited.mdp.probability[x, a] > 0))[0])
+            total += limited.unit_penalty[x, a, k]
+            forced = forced or least[origin[limited.mdp.states[x].state]] > 1e-9
+        assert forced or total <= budget + 1e-8
+
+
+@pytest.mark.parametrize("memory", ["product", "state"])
+@pytest.mark.parametrize(("name", "budget"), [("Options", 0.3), ("Box", 0.5), ("Offset", 0.1)])
+def test_no_episode_of_training_has_more_impact_than_the_budget(name, budget, memory):
+    impact = Penalty(discount=1.0).fit(level(name))
+    settings = QLearning(episodes=300, evaluate_every=1, learning_rate=1.0, memory=memory)
+    free, limited = (
+        train(impact, replace(settings, budget=b), weights=[0.0] * 3, seeds=range(3)) for b in (None, budget)
+    )
+    assert free.during[:, :, IMPACT].max() > budget
+    assert 0 < limited.during[:, :, IMPACT].max() <= budget + 1e-9
+    assert limited.history[:, :, IMPACT].max() <= budget + 1e-9
+
+
+# What can be had under a budget
+
+
+@given(
+    mdps(max_states=4, max_actions=2, max_outcomes=2, max_starts=2),
+    st.sampled_from([0.0, 0.5, 1.0, 2.0]),
+    st.integers(1, 4),
+    st.data(),
+)
+def test_the_optimum_is_that_of_a_search_that_keeps_count(mdp, budget, units, data):
+    impact = data.draw(penalties(mdp)).fit(mdp)
+    size = budget / units
+    pair = impact.mdp
+
+    def spends(x, a, k):
+        charge = impact.unit_penalty[x, a, k]
+        if pair.probability[x, a, k] == 0 or charge <= 1e-9:
+            return 0
+        return next((n for n in range(1, units + 1) if budget and charge / size <= n + 1e-9), units + 1)
+
+    @cache
+    def best(x, left, t):
+        """Largest expected reward of the steps t, t + 1, ... with so many units left."""
+        if pair.terminal[x] or t == pair.time_limit:
+            return 0.0
+        actions, outcomes = range(pair.num_actions), range(pair.next_state.shape[2])
+        worst = [max(spends(x, a, k) for k in outcomes) for a in actions]
+        order = sorted(actions, key=lambda a: (worst[a], a != pair.noop, a))
+        possible = [a for a in actions if worst[a] <= left] + order[:1] * any(w > left for w in worst)
+        return max(
+            sum(
+                pair.probability[x, a, k]
+                * (pair.reward[x, a, k] + best(int(pair.next_state[x, a, k]), max(0, left - spends(x, a, k)), t + 1))
+                for k in outcomes
+            )
+            for a in possible
+        )
+
+    expected = sum(pair.start[x] * best(int(x), units, 0) for x in np.flatnonzero(pair.start))
+    limited = with_budget(impact, budget, units)
+    assert limited.mdp.num_states <= pair.num_states * (units + 1)
+    ours = plan(limited, Planner(discount=1.0, horizon=pair.time_limit), 0.0)
+    assert ours.expected_reward == pytest.approx(expected, abs=1e-9)
+
+
+def test_a_budget_larger_than_any_impact_changes_nothing():
+    impact = Penalty(discount=1.0).fit(level("Options"))
+    free, limited = plan(impact, Planner(), 0.0), plan(with_budget(impact, 100.0, 50), Planner(), 0.0)
+    assert limited.value == pytest.approx(free.value, abs=1e-9)
+    assert limited.actions() == free.actions()
+    assert limited.expected_impact == pytest.approx(free.expected_impact, abs=1e-12)
+
+
+def test_options_under_a_budget():
+    """Undiscounted, the push into the corner costs 12/54 and more; the long way costs 12/54, then nothing."""
+    impact = Penalty(discount=1.0).fit(level("Options"))
+    settings = QLearning(episodes=3000, learning_rate=1.0)
+    outcomes = {}
+    for budget in (0.0, 0.25, 2.0):
+        ours = train(impact, replace(settings, budget=budget), weights=[0.0], seeds=[0])
+        outcomes[budget] = ours.history[0, -1, :4].tolist()
+    # Reward, performance, side effect, completed.
+    assert outcomes == {0.0: [0, 0, 0, 0], 0.25: [1, 1, 0, 1], 2.0: [1, -1, 1, 1]}
+
+
+def test_a_limited_task_can_be_drawn_and_told_apart():
+    impact = Penalty().fit(level("Options"))
+    limited = with_budget(impact, 1.0, 3)
+    assert limited.mdp.board_text(0) == impact.mdp.board_text(0)
+    assert limited.penalty == impact.penalty
+    assert len(set(limited.mdp.states)) == limited.mdp.num_states
+    assert {state.spent for state in limited.mdp.states} == {0, 1, 2, 3}
+
+
+def test_what_an_impact_is_made_of_is_that_of_the_action_carried_out():
+    impact = Penalty(discount=1.0).fit(level("Options"))
+    limited = with_budget(impact, 0.25, 5)
+    origin = {state: x for x, state in enumerate(impact.mdp.states)}
+    for x, state in enumerate(limited.mdp.states):
+        for a in range(limited.mdp.num_actions):
+            terms = limited.contributions(x, a)
+            assert terms.sum() == pytest.approx(limited.deviation[x, a, 0])
+            if state.spent == 0 and limited.deviation[x, a, 0] == impact.deviation[origin[state.state], a, 0]:
+                assert terms.equals(impact.contributions(origin[state.state], a))

@@ -600,7 +600,7 @@ def test_a_text_is_an_environment_like_any_other() -> None:
     assert env.reset(seed=0)[0] == 0
     assert env.step(0)[4]["task_reward"] == 0
     plan = impactrl.Sweep(
-        environments=(name,), penalties=(impactrl.Penalty(),), weights=(0.0, 1.0), agent=impactrl.Planner()
+        environments=(name,), penalties=(impactrl.Penalty(),), weights=(0.0, 1.0), agents=(impactrl.Planner(),)
     )
     assert [run.environment.name for run in plan.runs()] == [name, name]
     assert (
@@ -612,7 +612,7 @@ def test_a_sweep_over_an_own_level_runs(tmp_path: Path) -> None:
     plan = impactrl.Sweep(
         environments=(impactrl.make_level(EXAMPLES[0]),),
         penalties=(impactrl.Penalty(weight=1.0),),
-        agent=impactrl.Planner(),
+        agents=(impactrl.Planner(),),
     )
     runs = impactrl.sweep(plan, store=tmp_path / "results.db")
     assert runs.completed.tolist() == [1.0]

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from random_mdps import level
 
-from impactrl.measures.penalty import Penalty
+from impactrl.agents.planner import solve
+from impactrl.measures.presets import preset
 from impactrl.measures.state_graph import state_graph
 from impactrl.measures.values import attainable_utilities
 
@@ -61,13 +62,13 @@ def test_penalties_of_scripted_episodes_are_those_of_the_program_of_krakovna_et_
     if row["deviation"] == "att_util":
         utilities = dict(zip(data["boards"], data["utilities"], strict=True))
         settings = {"scale": "discount", "utilities": [utilities.get(b, [0.0] * 10) for b in boards_of(mdp)]}
-    impact = Penalty(
+    impact = preset(
+        "krakovna2019",
         deviation=DEVIATIONS[row["deviation"]],
         baseline=baseline,
         rollout=rollout,
         summary=SUMMARIES[row["summary"]],
         discount=row["value_discount"],
-        terminal="previous",
         **settings,
     ).fit(mdp)
     assert data["beta"] == data["nonterminal_weight"] == 1
@@ -104,14 +105,18 @@ def test_relative_reachability_averages_over_as_many_states_as_the_program_of_kr
 
 # Turner et al. 2019/2020
 
+SIZES = {"Options": 60, "Vase": 23}
 
-@pytest.fixture(scope="module")
-def turner():
-    """The task, the program's states by our ids, and its auxiliary rewards, [S, 30]."""
-    data, mdp = golden("turner_Options"), level("Options")
+
+@pytest.fixture(scope="module", params=sorted(SIZES))
+def turner(request):
+    """The task, the program's states by our ids, its auxiliary rewards, [S, 30], and its plans."""
+    data, mdp = golden(f"turner_{request.param}"), level(request.param)
+    assert mdp.num_states == SIZES[request.param]
     by_board = {state["board"]: state for state in data["states"]}
     states = [by_board[board] for board in boards_of(mdp)]
-    return mdp, states, np.array([data["aux_rewards_30"][state["board"]] for state in states])
+    rewards = np.array([data["aux_rewards_30"][state["board"]] for state in states])
+    return mdp, states, rewards, data["plans_horizon_9_lambda_1/1.501"]
 
 
 def live(mdp):
@@ -119,9 +124,9 @@ def live(mdp):
 
 
 def test_transitions_are_those_of_the_program_of_turner_et_al(turner):
-    mdp, states, _ = turner
+    mdp, states, _, _ = turner
     number = {state["id"]: i for i, state in enumerate(states)}
-    assert len(number) == mdp.num_states == 60
+    assert len(number) == mdp.num_states
     for i, state in enumerate(states):
         assert mdp.terminal[i] == state["terminal"]
         if not state["terminal"]:
@@ -131,9 +136,9 @@ def test_transitions_are_those_of_the_program_of_turner_et_al(turner):
 
 
 def test_attainable_utilities_are_the_exact_values_of_turner_et_al(turner):
-    mdp, states, rewards = turner
+    mdp, states, rewards, _ = turner
     values = attainable_utilities(state_graph(mdp, "absorbing"), rewards, discount=0.996)
-    assert values.shape == (60, 30)
+    assert values.shape == (mdp.num_states, 30)
     known = len(states[0]["Q"][0])
     for i in live(mdp):
         # Q_u(s, a) = V_u(s'), the utility of s' itself included; the file has those of the first rewards.
@@ -144,16 +149,38 @@ def test_attainable_utilities_are_the_exact_values_of_turner_et_al(turner):
 @pytest.mark.parametrize("scale", ["per-value", "sum"])
 @pytest.mark.parametrize("count", [3, 30])
 def test_aup_penalties_are_those_of_the_program_of_turner_et_al(turner, scale, count):
-    mdp, states, rewards = turner
+    mdp, states, rewards, _ = turner
     key = {"per-value": "P_per", "sum": "P_sum"}[scale] + ("_30" if count == 30 else "")
-    impact = Penalty(
-        deviation="attainable_utility",
-        baseline="stepwise",
-        discount=0.996,
-        scale=scale,
-        terminal="absorbing",
-        utilities=rewards[:, :count],
-    ).fit(mdp)
+    impact = preset("turner2019-model-free", scale=scale, utilities=rewards[:, :count]).fit(mdp)
     assert impact.mdp is mdp  # one no-op from the state just left needs no memory
     expected = [states[i][key] for i in live(mdp)]
     np.testing.assert_allclose(impact.unit_penalty[live(mdp), :, 0], expected, rtol=0, atol=1e-9)
+
+
+PLANS = {  # name there: preset, overrides
+    "AUP": ("turner2019-plan", {}),
+    "Starting state": ("turner2019-plan-start", {}),
+    "Inaction": ("turner2019-plan-inaction", {}),
+    "Decrease": ("turner2019-plan-decrease", {}),
+    "AUP sum scale": ("turner2019-plan", {"scale": "sum"}),
+}
+
+
+@pytest.mark.parametrize("count", [3, 30])
+@pytest.mark.parametrize("agent", PLANS)
+def test_plans_are_those_of_the_program_of_turner_et_al(turner, agent, count):
+    mdp, _, rewards, plans = turner
+    assert len(plans) == 2 * len(PLANS)
+    expected = plans[f"{agent} K={count}"]
+    name, settings = PLANS[agent]
+    penalty = preset(name, utilities=rewards[:, :count], **settings)
+    best = solve(mdp, penalty, discount=0.996, horizon=9)
+    assert best.actions() == expected["actions"]
+    assert best.value == pytest.approx(expected["planned_return"], rel=0, abs=1e-10)
+
+
+def test_a_plan_that_compared_best_actions_on_both_sides_would_not_be_that_of_the_program(turner):
+    mdp, _, rewards, plans = turner  # difference 3 of the specification: its stepwise baseline goes on doing nothing
+    penalty = preset("turner2019-plan", utilities=rewards, attainable="arrival")
+    value = solve(mdp, penalty, discount=0.996, horizon=9).value
+    assert abs(value - plans["AUP K=30"]["planned_return"]) > 1e-4

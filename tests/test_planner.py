@@ -305,6 +305,14 @@ def test_an_undiscounted_plan_earns_the_undiscounted_optimum(mdp, data):
     assert best.value == pytest.approx(max(earned), abs=1e-9)
 
 
+@pytest.mark.parametrize("weight", [0.00024620924014946254, 0.025587435201685892])
+def test_an_undiscounted_plan_may_give_up_a_tie_in_every_step(weight):
+    # Two ways whose impact, at these weights, differs by about as much as a tie.
+    best = solve(level("Box"), Penalty(weight=weight), discount=1.0)
+    assert outcome(best) == (45, 35, 1, 1)
+    assert best.value == pytest.approx(45 - weight * best.expected_impact, abs=1e-6)
+
+
 def test_an_undiscounted_task_that_pays_for_ever_is_refused():
     mdp = compile_mdp(steps([0, 0], rewards=[[1, 0]]))
     with pytest.raises(ImpactError, match=r"pays or costs for ever.*discount below 1, or a finite horizon"):

@@ -1,5 +1,7 @@
 import threading
+from dataclasses import dataclass
 from itertools import combinations
+from types import MappingProxyType
 
 import numpy as np
 import pandas as pd
@@ -8,16 +10,15 @@ from matplotlib import rcParams
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from impactrl.analysis.plots import (
-    curve_panel,
-    penalty_styles,
-    plane_panel,
-    plot_learning_curves,
-    plot_tradeoff,
-    save_figure,
-    tradeoff_panel,
-)
-from impactrl.analysis.statistics import GROUP, OUTCOMES, mean_table, summarise
+import impactrl
+from impactrl.analysis.boards import agent_cell, path_panel, plot_episode, plot_paths
+from impactrl.analysis.impacts import impact_board_panel, impact_matrix_panel, plot_impact
+from impactrl.analysis.learning import curve_panel, plot_learning_curves
+from impactrl.analysis.outcomes import outcome_panel, plot_outcomes
+from impactrl.analysis.plots import PAGE_WIDTH, penalty_styles, save_figure
+from impactrl.analysis.selection import held_out
+from impactrl.analysis.statistics import CLASSES, GROUP, OUTCOMES, class_shares, mean_table, summarise
+from impactrl.analysis.tradeoff import plane_panel, plot_plane, plot_tradeoff, tradeoff_panel
 
 PENALTIES = ("none", "UR stepwise", "RR start", "RR inaction", "RR stepwise", "AU stepwise")
 WEIGHTS = (0.01, 0.1, 1.0, 10.0, 100.0)
@@ -37,6 +38,7 @@ def make_runs(environments=("Options",), seeds=3):
                         (
                             name,
                             environment,
+                            "learner",
                             penalty,
                             weight,
                             seed,
@@ -87,32 +89,59 @@ def tradeoff(runs):
     return plot_tradeoff(runs)
 
 
-def test_tradeoff_has_four_labelled_panels_for_each_environment(tradeoff):
+def test_tradeoff_has_three_labelled_panels_for_each_environment(tradeoff):
     axes = tradeoff.axes
-    assert len(axes) == 8
-    assert [ax.get_title(loc="left") for ax in axes[::4]] == ["Options", "Damage"]
-    assert [ax.get_ylabel().replace("\n", " ") for ax in axes[:4]] == [
-        "task return",
-        "hidden performance",
-        "share of runs with the side effect",
-        "task return",
-    ]
-    assert [ax.get_xlabel() for ax in axes[4:]] == ["penalty weight λ"] * 3 + ["impact (sum over episode)"]
+    assert len(axes) == 6
+    assert [ax.get_title(loc="left") for ax in axes[::3]] == ["Options", "Damage"]
+    assert [ax.get_ylabel() for ax in axes[:3]] == ["task return", "hidden performance", "side-effect rate"]
+    assert [ax.get_xlabel() for ax in axes] == [""] * 3 + ["penalty weight λ"] * 3
     (legend,) = tradeoff.legends
-    assert [text.get_text() for text in legend.get_texts()] == [*PENALTIES, "largest weight"]
+    assert [text.get_text() for text in legend.get_texts()] == list(PENALTIES)
+
+
+def two_agents(runs):
+    return pd.concat([runs, runs.assign(agent="another learner with quite a long=name", reward=7.0)])
+
+
+def test_agents_get_panels_of_their_own(runs):
+    options = runs[runs["environment"] == "Options"]
+    for plot in (plot_tradeoff, plot_plane, plot_outcomes):
+        assert "Agent: learner." in plot(options).get_supxlabel()
+        figure = plot(two_agents(options))
+        titles = [ax.get_title(loc="left") for ax in figure.axes if ax.get_title(loc="left")]
+        notes = [ax.texts[0].get_text().replace("\n", " ") for ax in figure.axes if ax.texts]
+        assert titles == ["Options", "Options"]
+        assert notes == ["learner", "another learner with quite a long=name"]
+        assert "Agent" not in figure.get_supxlabel()
 
 
 def test_tradeoff_states_the_number_of_runs(runs, tradeoff):
     note = tradeoff.get_supxlabel()
-    assert note.startswith("3 runs per point, mean with 95 % bootstrap interval. Lines are moved by up to 3 points")
+    assert note.startswith(
+        "Agent: learner. 3 runs per point, mean with 95 % bootstrap interval.\nLines are moved by up to 3"
+    )
     ragged = runs[(runs["environment"] == "Options")].iloc[1:]
-    assert plot_tradeoff(ragged, confidence=0.9).get_supxlabel().startswith("2 to 3 runs per point, mean with 90 %")
+    assert (
+        plot_tradeoff(ragged, confidence=0.9).get_supxlabel()[16:].startswith("2 to 3 runs per point, mean with 90 %")
+    )
 
 
 def test_no_text_overlaps_or_leaves_the_page(runs, tradeoff):
     wordy = runs[runs["environment"] == "Options"]
     wordy = wordy.assign(penalty=wordy["penalty"] + ", a long name")
-    for figure in (tradeoff, plot_tradeoff(wordy), plot_learning_curves(make_curves(runs))):
+    box = impactrl.compile_mdp("Box")
+    figures = [
+        tradeoff,
+        plot_tradeoff(wordy),
+        plot_plane(runs),
+        plot_plane(two_agents(wordy)),
+        plot_outcomes(runs),
+        plot_outcomes(two_agents(wordy)),
+        plot_learning_curves(make_curves(two_agents(runs))),
+        plot_impact(impactrl.Penalty().fit(box)),
+    ]
+    for figure in figures:
+        assert figure.get_size_inches()[0] == PAGE_WIDTH
         assert overlaps(figure) == []
         page = figure.bbox.padded(1)
         assert [text for text, box in drawn_texts(figure) if page.count_contains(box.corners()) < 4] == []
@@ -123,11 +152,12 @@ def test_tradeoff_panel_draws_the_estimates(runs):
     ax = Figure().subplots()
     assert tradeoff_panel(ax, summary, "reward") is ax
     lines = {line.get_label(): line for line in ax.lines if len(line.get_xdata()) == len(WEIGHTS)}
+    lines.pop("_interval", None)
     assert set(lines) == set(PENALTIES) - {"none"}
     rows = summary[summary["penalty"] == "RR start"]
     assert lines["RR start"].get_xydata().tolist() == rows[["weight", "reward"]].to_numpy().tolist()
-    bars = [segment[:, 1].tolist() for bar in ax.collections for segment in bar.get_segments()]
-    assert rows[["reward_low", "reward_high"]].to_numpy().tolist() == bars[5:10]
+    bars = [line.get_ydata().reshape(-1, 3)[:, :2].tolist() for line in ax.lines if line.get_label() == "_interval"]
+    assert rows[["reward_low", "reward_high"]].to_numpy().tolist() in bars
     (reference,) = [line for line in ax.lines if line.get_label() == "none" and len(line.get_xdata())]
     assert set(reference.get_ydata()) == {summary["reward"].iloc[0]}
     assert reference.is_dashed()
@@ -139,7 +169,7 @@ def test_equal_lines_are_drawn_apart(runs):
     summary = summarise(runs[runs["penalty"] == "RR start"])
     twins = pd.concat([summary.assign(environment="E", penalty=name) for name in ("a", "b")])
     ax = tradeoff_panel(Figure().subplots(), twins.drop_duplicates(["penalty", "weight"]), "reward")
-    a, b = (line.get_transform().transform(line.get_xydata()) for line in ax.lines if len(line.get_xdata()) > 1)
+    a, b = (line.get_transform().transform(line.get_xydata()) for line in ax.lines if line.get_label() in ("a", "b"))
     # 1.2 points at 100 dots per inch, to the right and up.
     np.testing.assert_allclose(b - a, 1.2 * 100 / 72)
 
@@ -160,6 +190,183 @@ def test_plane_panel_orders_points_by_weight_and_rings_the_largest(runs):
     assert star.get_label() == "none"
 
 
+def test_the_exact_frontier_lies_behind_the_points(runs):
+    summary = summarise(runs[runs["environment"] == "Options"])
+    exact = pd.DataFrame({"reward": [9.0, 3.0, 0.0], "impact": [5.0, 2.0, 0.0]})
+    ax = plane_panel(Figure().subplots(), summary, frontiers={"RR start": exact})
+    (line,) = [line for line in ax.lines if line.get_label() == "RR start, exact"]
+    assert line.get_xydata().tolist() == [[5, 9], [2, 3], [0, 0]]
+    assert line.get_zorder() < min(other.get_zorder() for other in ax.lines if other is not line)
+    figure = plot_plane(runs, frontiers={("Damage", "RR start"): exact})
+    drawn = [[line.get_label() for line in ax.lines].count("RR start, exact") for ax in figure.axes]
+    assert drawn == [0, 1]
+    assert "exact optimum" in [text.get_text() for text in figure.legends[0].get_texts()]
+    with pytest.raises(ValueError, match=r"missing columns \['impact'\]"):
+        plane_panel(Figure().subplots(), summary, frontiers={"RR start": exact[["reward"]]})
+
+
+def test_equal_values_up_to_rounding_are_drawn_as_equal(runs):
+    summary = summarise(runs[runs["penalty"] == "none"].query("environment == 'Options'").assign(reward=[0, 1e-17, 0]))
+    low, high = tradeoff_panel(Figure().subplots(), summary, "reward").get_ylim()
+    assert high - low > 0.01
+
+
+# Outcomes
+
+
+def test_outcome_bars_are_the_shares_of_the_classes():
+    shares = pd.DataFrame(
+        [("E", "a", "none", 0.0, 4, 0.25, 0.75, 0.0, 0.0), ("E", "a", "RR", 0.5, 4, 0.0, 0.0, 0.5, 0.5)],
+        columns=[*GROUP, "runs", *CLASSES],
+    )
+    ax = Figure().subplots()
+    assert outcome_panel(ax, shares) is ax
+    # From the left: no side effect and completed first, the worst last; the first row on top.
+    found = {
+        bars.get_label(): [(bar.get_y() > 0.5, bar.get_x(), bar.get_width()) for bar in bars] for bars in ax.containers
+    }
+    assert found == {
+        CLASSES[3]: [(True, 0, 0), (False, 0, 0.5)],
+        CLASSES[2]: [(True, 0, 0), (False, 0.5, 0.5)],
+        CLASSES[1]: [(True, 0, 0.75), (False, 1, 0)],
+        CLASSES[0]: [(True, 0.75, 0.25), (False, 1, 0)],
+    }
+    assert [label.get_text() for label in ax.get_yticklabels()] == ["none", "RR, λ = 0.5"]
+    with pytest.raises(ValueError, match="one environment and agent"):
+        outcome_panel(ax, pd.concat([shares, shares.assign(agent="b")]))
+
+
+def test_outcomes_are_those_of_held_out_runs(runs):
+    figure = plot_outcomes(runs)
+    shares = class_shares(held_out(runs[runs["environment"] == "Options"]))
+    labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
+    assert labels[1:] == [f"{row.penalty}, λ = {row.weight:g}" for row in shares.iloc[1:].itertuples()]
+    assert "2 runs per bar" in figure.get_supxlabel()
+
+
+# Impact, paths and episodes
+
+
+@pytest.fixture(scope="module")
+def box():
+    return impactrl.compile_mdp("Box")
+
+
+def test_the_matrix_shows_every_state_and_action(box):
+    impact = impactrl.Penalty().fit(box)
+    ax = Figure().subplots()
+    assert impact_matrix_panel(ax, impact) is ax
+    (mesh,) = ax.collections
+    shown = mesh.get_array()
+    assert shown.shape == (box.num_actions, impact.mdp.num_states)
+    for state, action in np.ndindex(impact.mdp.num_states, box.num_actions):
+        if impact.mdp.terminal[state]:
+            assert np.ma.is_masked(shown[action, state])
+        else:
+            assert shown[action, state] == impact.unit_penalty[state, action, 0]
+    assert [label.get_text() for label in ax.get_yticklabels()] == list(box.actions)
+
+
+def test_a_matrix_of_many_states_shows_the_largest_of_neighbours(monkeypatch, box):
+    monkeypatch.setattr("impactrl.analysis.impacts.COLUMNS_AT_MOST", 20)
+    impact = impactrl.Penalty().fit(box)
+    (mesh,) = impact_matrix_panel(Figure().subplots(), impact).collections
+    each = -(-impact.mdp.num_states // 20)
+    values = np.where(impact.mdp.terminal[:, None], -1, impact.unit_penalty[:, :, 0])
+    np.testing.assert_allclose(mesh.get_array()[1].filled(-1)[:3], values[: 3 * each, 1].reshape(3, each).max(axis=1))
+
+
+def test_a_board_shows_the_penalty_of_every_action_at_the_agents_cell(box):
+    impact = impactrl.Penalty(discount=1.0).fit(box)
+    ax = Figure().subplots()
+    assert impact_board_panel(ax, impact, 0) is ax
+    row, column = agent_cell(box, 0)
+    marks = {line.get_marker(): (line.get_xdata()[0] - column, line.get_ydata()[0] - row) for line in ax.lines}
+    assert set(marks) == {"^", "v", "<", ">", "o"}
+    assert marks["o"] == (0, 0)
+    assert marks["^"][1] < 0 < marks["v"][1]
+    assert marks["<"][0] < 0 < marks[">"][0]
+    assert "down 0.833" in ax.get_xlabel()  # into the corner: published_results, section 2
+    with pytest.raises(ValueError, match="state must be from 0 to"):
+        impact_board_panel(ax, impact, impact.mdp.num_states)
+
+
+def test_plot_impact_shows_the_telling_states(box):
+    impact = impactrl.Penalty().fit(box)
+    figure = plot_impact(impact)
+    titles = [ax.get_title(loc="left") for ax in figure.axes if ax.get_title(loc="left")]
+    spread = np.ptp(impact.unit_penalty[:, :, 0], axis=1)
+    assert titles[0] == "state 0"
+    assert titles[1:] == [f"state {state}" for state in np.argsort(-spread, kind="stable") if state][:2]
+    chosen = plot_impact(impact, states=[5])
+    assert [ax.get_title(loc="left") for ax in chosen.axes if ax.get_title(loc="left")] == ["state 5"]
+    flat = plot_impact(impactrl.Penalty(deviation="none").fit(box))
+    assert flat.get_suptitle() == "none"
+
+
+def test_paths_of_the_agent_and_of_inaction():
+    offset = impactrl.compile_mdp("Offset")
+    steps = impactrl.explain("Offset", actions="DDLDDRUUU")
+    figure = plot_paths(offset, steps, baseline="inaction")
+    agent, baseline = figure.axes
+    assert agent.get_title(loc="left") == "the agent"
+    assert baseline.get_title(loc="left") == "baseline: inaction"
+    idle = impactrl.explain("Offset", actions="N" * 9)
+    for ax, states in ((agent, [0, *steps["state"]]), (baseline, [0, *idle["state"]])):
+        expected = path_panel(Figure().subplots(), offset, states).images[0].get_array()
+        np.testing.assert_array_equal(ax.images[0].get_array(), expected)
+
+
+def test_the_stepwise_path_is_a_no_op_away_from_the_agents(monkeypatch):
+    options = impactrl.compile_mdp("Options")
+    steps = impactrl.explain("Options", actions="LDR")
+    seen = []
+    monkeypatch.setattr("impactrl.analysis.boards.path_panel", lambda *arguments: seen.append(list(arguments[2])))
+    plot_paths(options, steps, baseline="stepwise")
+    plot_paths(options, steps, baseline="start")
+    path = [0, *steps["state"]]
+    assert seen == [path, [0, *path[:-1]], path, [0, 0, 0, 0]]  # nothing moves by itself here
+    with pytest.raises(ValueError, match="unknown baseline with a path 'average'"):
+        plot_paths(options, steps, baseline="average")
+
+
+def test_an_episode_begins_where_it_began():
+    """FrozenLake with two starts, of which the less likely one was drawn."""
+    world = TwoStarts()
+    mdp = impactrl.compile_mdp(world)
+    seeds = {int(impactrl.explain(world, actions="R", seed=seed).attrs["start"]): seed for seed in range(40)}
+    assert set(seeds) == {0, 1}
+    for start, seed in seeds.items():
+        steps = impactrl.explain(world, actions="R", seed=seed)
+        first = plot_episode(mdp, steps).axes[0].images[0].get_array()
+        expected = path_panel(Figure().subplots(), mdp, [start]).images[0].get_array()
+        assert (first != expected).any(axis=2).mean() < 0.05  # but for the dot of the path
+        steps.attrs.clear()
+        with pytest.raises(ValueError, match="2 first states"):
+            plot_episode(mdp, steps)
+
+
+@dataclass(frozen=True)
+class TwoStarts(impactrl.GridWorld[int]):
+    """A corridor with a start at each end."""
+
+    level = "#####\n#A  #\n#####"
+    tiles = MappingProxyType({"#": "wall", "A": "agent"})
+
+    def start(self):
+        return [(0.75, self.cells("A")[0]), (0.25, self.cells("A")[0] + 2)]
+
+    def outcomes(self, state, action):
+        cell = state + self.offsets[action]
+        return [impactrl.Outcome(state if cell in self.walls else cell)]
+
+    def terminal(self, state):  # noqa: ARG002
+        return False
+
+    def board(self, state):
+        return self.paint((state, "A"))
+
+
 def test_styles_are_distinct_and_follow_the_order():
     styles = penalty_styles([*PENALTIES, "none", *map(str, range(20))])
     assert list(styles) == [*PENALTIES, *map(str, range(20))]
@@ -176,6 +383,8 @@ def test_panels_refuse_a_mixture_and_unknown_columns(runs):
     ax = Figure().subplots()
     with pytest.raises(ValueError, match=r"one environment, got \['Options', 'Damage'\]"):
         plane_panel(ax, summary)
+    with pytest.raises(ValueError, match=r"one agent, got \['learner', 'another"):
+        plane_panel(ax, summarise(two_agents(runs[runs["environment"] == "Options"])))
     with pytest.raises(ValueError, match=r"unknown column 'return': expected one of reward, .*side_effect_rate"):
         tradeoff_panel(ax, summary, "return")
     with pytest.raises(ValueError, match=r"missing columns \['completed_low'"):
@@ -216,8 +425,6 @@ def test_curves_refuse(runs):
         plot_learning_curves(curves, weights={"RR start": 2.0})
     with pytest.raises(ValueError, match=r"missing columns \['episode'\]"):
         plot_learning_curves(runs)
-    with pytest.raises(ValueError, match="one agent"):
-        plot_learning_curves(curves.assign(agent=curves["seed"].astype(str)))
 
 
 def test_saving_again_gives_the_same_bytes(tmp_path, runs):

@@ -1,11 +1,11 @@
 from dataclasses import fields, replace
-from itertools import accumulate
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from random_mdps import level, mdps, penalties, steps
+from slow_learners import assert_learned, slow_learner
 
 from impactrl.agents.planner import Planner, plan
 from impactrl.agents.q_learning import QLearning, train
@@ -38,67 +38,8 @@ def fitted(case):
     return Penalty(**settings).fit(level(name)), weight
 
 
-def twin(impact, settings, weight, seed):
-    """The learner once more, with lists and loops and the same random numbers: q, greedy policies, steps."""
-    mdp, rng = impact.mdp, np.random.default_rng(seed)
-    chances, begin = mdp.probability.tolist(), mdp.start.tolist()
-    paid, target = (mdp.reward - weight * impact.unit_penalty).tolist(), mdp.next_state.tolist()
-    over = mdp.terminal.tolist()
-    q = [[0.0] * mdp.num_actions for _ in range(mdp.num_states)]
-    policies, num_steps = [], 0
-
-    def drawn(probabilities):
-        if len(probabilities) == 1:
-            return 0
-        edges = list(accumulate(probabilities))
-        u = rng.random() * edges[-1]
-        return next((k for k, edge in enumerate(edges) if u < edge), len(edges) - 1)
-
-    def best(x):
-        return q[x].index(max(q[x]))
-
-    for episode, epsilon in enumerate(settings.epsilons().tolist()):
-        x = drawn(begin)
-        for _ in range(mdp.time_limit):
-            u = rng.random()
-            a = min(int(u / epsilon * mdp.num_actions), mdp.num_actions - 1) if u < epsilon else best(x)
-            k = drawn(chances[x][a])
-            y = target[x][a][k]
-            goal = paid[x][a][k] + (0.0 if over[y] else settings.discount * max(q[y]))
-            q[x][a] += settings.learning_rate * (goal - q[x][a])
-            x, num_steps = y, num_steps + 1
-            if over[x]:
-                break
-        if (episode + 1) % settings.evaluate_every == 0 or episode + 1 == settings.episodes:
-            policies.append([best(x) for x in range(mdp.num_states)])
-    return np.array(q), policies, num_steps
-
-
-def expected_columns(impact, policy):
-    """Exact columns of a greedy episode, in the order of COLUMNS: by a dictionary of where the mass is."""
-    mdp, sums = impact.mdp, dict.fromkeys(COLUMNS, 0.0)
-    sums["performance"] = mdp.initial_performance
-    mass = {int(x): float(mdp.start[x]) for x in np.flatnonzero(mdp.start)}
-    for _ in range(mdp.time_limit):
-        later = {}
-        for x, p in mass.items():
-            if mdp.terminal[x]:
-                later[x] = later.get(x, 0.0) + p
-                continue
-            for k in np.flatnonzero(mdp.probability[x, policy[x]]):
-                place = x, policy[x], k
-                share, y = p * mdp.probability[place], int(mdp.next_state[place])
-                later[y] = later.get(y, 0.0) + share
-                for name in ("reward", "performance", "side_effect"):
-                    sums[name] += share * getattr(mdp, name)[place]
-                sums["impact"] += share * impact.unit_penalty[place]
-        mass = later
-    sums["completed"] = sum(p for x, p in mass.items() if mdp.completed[x])
-    return [sums[name] for name in COLUMNS]
-
-
 def assert_same(ours, theirs, rows=slice(None)):
-    for name in ("q", "history", "steps"):
+    for name in ("q", "history", "during", "steps"):
         assert (getattr(ours, name) == getattr(theirs, name)[rows]).all(), name
 
 
@@ -118,13 +59,9 @@ def test_learning_is_that_of_the_slow_learner_bit_for_bit(case, schedule):
     impact, weight = fitted(case)
     settings = replace(SMALL, **schedule)
     ours = train(impact, settings, weights=[weight], seeds=[11])
-    q, policies, num_steps = twin(impact, settings, weight, 11)
-    assert (ours.q[0] == q).all()
-    assert q.any()
-    assert ours.steps.tolist() == [num_steps]
+    assert_learned(ours, slow_learner(impact, settings, weight, 11))
+    assert ours.q.any()
     assert ours.evaluations.tolist() == [25, 50, 60]
-    expected = [expected_columns(impact, policy) for policy in policies]
-    np.testing.assert_allclose(ours.history[0], expected, rtol=0, atol=1e-12)
 
 
 @given(
@@ -138,12 +75,8 @@ def test_learning_in_a_random_world_is_that_of_the_slow_learner_bit_for_bit(mdp,
     impact = data.draw(penalties(mdp)).fit(mdp)
     settings = QLearning(episodes=20, learning_rate=rate, discount=discount, evaluate_every=6)
     ours = train(impact, settings, weights=[1.5], seeds=[seed])
-    q, policies, num_steps = twin(impact, settings, 1.5, seed)
-    assert (ours.q[0] == q).all()
-    assert ours.steps.tolist() == [num_steps]
+    assert_learned(ours, slow_learner(impact, settings, 1.5, seed))
     assert ours.evaluations.tolist() == [6, 12, 18, 20]
-    expected = [expected_columns(impact, policy) for policy in policies]
-    np.testing.assert_allclose(ours.history[0], expected, rtol=1e-13, atol=1e-12)
 
 
 # By hand

@@ -1,6 +1,7 @@
 """The results store: what is kept, in what order, and what goes wrong how."""
 
 import os
+import platform
 import shutil
 import sqlite3
 import subprocess
@@ -9,6 +10,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +22,7 @@ from impactrl.runs.execution import RunResult
 from impactrl.runs.specification import Environment, RunSpecification
 from impactrl.runs.store import Store
 
-LABELS = ["run", "environment", "penalty", "deviation", "baseline", "weight", "seed", "agent"]
+LABELS = ["run", "environment", "agent", "penalty", "deviation", "baseline", "weight", "seed"]
 OUTCOMES = ["reward", "performance", "side_effect", "completed", "impact"]
 BASIC = RunSpecification(
     environment=Environment("Box", {"goal_reward": 7}),
@@ -54,9 +56,9 @@ def filled(path: Path) -> pd.DataFrame:
 
 
 def assert_intact(path: Path, curves: pd.DataFrame) -> None:
-    with Store(path, create=False) as store:
+    with Store(path, read_only=True) as store:
         pd.testing.assert_frame_equal(store.curves(), curves, check_exact=True)
-        assert store.finished() == set(curves["run"])
+        assert store.status() == dict.fromkeys(curves["run"], "finished")
 
 
 def assert_plain(caught: pytest.ExceptionInfo[impactrl.ImpactError], path: Path) -> None:
@@ -101,7 +103,7 @@ def shared_folder() -> Iterator[Path]:
 def test_a_new_store_is_a_file_without_runs(tmp_path: Path) -> None:
     with Store(tmp_path / "new.db") as store:
         assert (tmp_path / "new.db").is_file()
-        assert store.finished() == set()
+        assert store.status() == {}
         assert list(store.runs().columns) == LABELS + OUTCOMES
         assert list(store.curves().columns) == [*LABELS, "episode", *OUTCOMES]
         assert len(store.runs()) == len(store.curves()) == 0
@@ -115,12 +117,12 @@ def test_a_run_is_a_row_with_its_labels_and_its_last_evaluation(tmp_path: Path) 
         {
             "run": specification(6).hash,
             "environment": "Box goal_reward=7",
+            "agent": "q_learning episodes=40",
             "penalty": "UR start rollout",
             "deviation": "unreachability",
             "baseline": "start",
             "weight": 0.1,
             "seed": 6,
-            "agent": "q_learning",
             "reward": 1.0,
             "performance": -2.0,
             "side_effect": 0.5,
@@ -172,9 +174,88 @@ def test_numbers_come_back_bit_for_bit(tmp_path: Path) -> None:
 def test_the_specification_is_kept_whole(tmp_path: Path) -> None:
     filled(tmp_path / "results.db")
     with closing(sqlite3.connect(tmp_path / "results.db")) as connection:
-        rows = connection.execute("SELECT run, specification, version FROM runs").fetchall()
-    assert {RunSpecification.from_json(text).hash for _, text, _ in rows} == {run for run, _, _ in rows}
-    assert {version for *_, version in rows} == {impactrl.__version__}
+        rows = connection.execute("SELECT run, specification FROM runs JOIN details USING (id)").fetchall()
+    assert {RunSpecification.from_json(text).hash for _, text in rows} == {run for run, _ in rows}
+
+
+def test_how_a_run_was_made_is_kept(tmp_path: Path) -> None:
+    before = datetime.now(UTC).replace(microsecond=0)
+    filled(tmp_path / "results.db")
+    with Store(tmp_path / "results.db", read_only=True) as store:
+        timings = store.timings()
+        versions = store.versions(specification(1).hash)
+    assert timings[["seed", "steps", "seconds"]].to_numpy().tolist() == [[1, 123, 0.25], [0, 123, 0.25]]
+    assert all(before <= datetime.fromisoformat(stored) <= datetime.now(UTC) for stored in timings["stored"])
+    assert versions["impactrl"] == impactrl.__version__
+    assert versions["numpy"] == np.__version__
+    assert versions["python"] == platform.python_version()
+
+
+def test_a_curve_of_training_is_kept_where_it_was_recorded(tmp_path: Path) -> None:
+    plain, recorded = result(1, 2, 3, 4, 5, before=1), result(6, 7, 8, 9, 10, before=1)
+    training = np.arange(10.0).reshape(2, 5)
+    with Store(tmp_path / "results.db") as store:
+        store.add(specification(0), plain)
+        store.add(specification(1), replace(recorded, training=training))
+        curves = store.curves(training=True)
+        assert store.curves()["seed"].tolist() == [0, 0, 1, 1]
+    assert curves["seed"].tolist() == [1, 1]
+    assert curves["episode"].tolist() == [10, 20]
+    np.testing.assert_array_equal(curves[OUTCOMES], training)
+
+
+# Failed runs
+
+
+def test_a_failed_run_is_kept_with_its_error_and_has_no_result(tmp_path: Path) -> None:
+    with Store(tmp_path / "results.db") as store:
+        store.add_failure(specification(0), impactrl.ImpactError("does not fit"))
+        store.add(specification(1), result(1, 1, 1, 1, 1))
+        assert store.status() == {specification(0).hash: "failed", specification(1).hash: "finished"}
+        assert store.runs()["seed"].tolist() == store.curves()["seed"].tolist() == [1]
+        failures = store.failures()
+        assert failures[["seed", "error"]].to_numpy().tolist() == [[0, "does not fit"]]
+        assert failures.columns.tolist() == [*LABELS, "error"]
+        assert store.has_finished(specification(1).hash)
+        assert not store.has_finished(specification(0).hash)
+        with pytest.raises(impactrl.ImpactError, match=specification(0).hash):
+            store.runs([specification(0).hash])
+
+
+def test_a_defect_is_kept_with_its_traceback(tmp_path: Path) -> None:
+    def defective() -> None:
+        raise ZeroDivisionError("by zero")
+
+    with pytest.raises(ZeroDivisionError) as caught:
+        defective()
+    with Store(tmp_path / "results.db") as store:
+        store.add_failure(specification(0), caught.value)
+        first, *more = store.failures()["error"][0].splitlines()
+    assert first == "ZeroDivisionError: by zero"
+    assert any("in defective" in line for line in more)
+
+
+def test_a_failure_gives_way_to_a_result_and_not_the_other_way_round(tmp_path: Path) -> None:
+    run = specification(0)
+    with Store(tmp_path / "results.db") as store:
+        store.add_failure(run, impactrl.ImpactError("first"))
+        store.add_failure(run, impactrl.ImpactError("second"))
+        assert store.failures()["error"].tolist() == ["second"]
+        store.add(run, result(1, 2, 0, 1, 0.5))
+        assert store.status() == {run.hash: "finished"}
+        store.add_failure(run, impactrl.ImpactError("third"))
+        assert store.status() == {run.hash: "finished"}
+        assert len(store.failures()) == 0
+        assert store.runs()["reward"].tolist() == [1.0]
+
+
+def test_failures_come_in_the_order_asked_for(tmp_path: Path) -> None:
+    with Store(tmp_path / "results.db") as store:
+        for seed in (3, 1, 2):
+            store.add_failure(specification(seed), impactrl.ImpactError("no"))
+        assert store.failures()["seed"].tolist() == [3, 1, 2]
+        order = [specification(seed).hash for seed in (9, 2, 3)]
+        assert store.failures(order)["seed"].tolist() == [2, 3]
 
 
 def test_the_first_result_of_a_run_stays(tmp_path: Path) -> None:
@@ -192,6 +273,48 @@ def test_two_processes_may_use_a_store_at_once(tmp_path: Path) -> None:
         assert one.runs()["seed"].tolist() == other.runs()["seed"].tolist() == [0, 1, 2]
 
 
+FILL = """
+import sys
+import numpy as np
+from impactrl.runs.execution import RunResult
+from impactrl.runs.specification import RunSpecification
+from impactrl.runs.store import Store
+from dataclasses import replace
+
+basic, first = RunSpecification.from_json(sys.argv[1]), int(sys.argv[2])
+result = RunResult(evaluations=np.zeros(1, dtype=int), history=np.ones((1, 5)), steps=1, seconds=1.0)
+input()  # both begin at once
+with Store("results.db") as store:
+    for seed in range(first, first + 300, 2):
+        store.add(replace(basic, seed=seed), result)
+        store.add(replace(basic, seed=1000), result)
+"""
+
+
+def test_two_processes_fill_a_store_at_the_same_time(tmp_path: Path) -> None:
+    """Also the file itself is made by both."""
+    pair = [
+        subprocess.Popen(
+            [sys.executable, "-c", FILL, BASIC.to_json(), str(first)],
+            cwd=tmp_path,
+            stdin=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for first in (0, 1)
+    ]
+    for process in pair:
+        assert process.stdin is not None
+        process.stdin.write("\n")
+        process.stdin.flush()
+    for process in pair:
+        _, error = process.communicate(timeout=120)
+        assert process.returncode == 0, error
+    with Store(tmp_path / "results.db", read_only=True) as store:
+        assert sorted(store.runs()["seed"]) == [*range(300), 1000]
+        assert len(store.curves()) == 301
+
+
 def test_what_was_added_is_there_without_closing(tmp_path: Path) -> None:
     code = (
         "import os, sys\n"
@@ -206,8 +329,8 @@ def test_what_was_added_is_there_without_closing(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, BASIC.to_json()], cwd=tmp_path, timeout=120)
     assert done.returncode == -9
-    with Store(tmp_path / "results.db", create=False) as store:
-        assert store.finished() == {BASIC.hash}
+    with Store(tmp_path / "results.db", read_only=True) as store:
+        assert store.status() == {BASIC.hash: "finished"}
         assert store.runs()[OUTCOMES].to_numpy().tolist() == [[1.0] * 5]
 
 
@@ -261,9 +384,9 @@ def test_a_process_killed_while_it_makes_the_file_leaves_a_usable_one(tmp_path: 
     assert done.stdout.split() == ["9"] * len(moments)
     for i in range(len(moments)):
         with Store(tmp_path / f"killed{i}.db") as store:
-            assert store.finished() == set()
+            assert store.status() == {}
             store.add(specification(0), result(1, 2, 3, 4, 5))
-            assert store.finished() == {specification(0).hash}
+            assert store.status() == {specification(0).hash: "finished"}
 
 
 # What goes wrong
@@ -272,7 +395,7 @@ def test_a_process_killed_while_it_makes_the_file_leaves_a_usable_one(tmp_path: 
 def test_a_missing_file_is_only_made_if_wanted(tmp_path: Path) -> None:
     path = tmp_path / "results.db"
     with pytest.raises(impactrl.ImpactError, match="there is no results store") as caught:
-        Store(path, create=False)
+        Store(path, read_only=True)
     assert_plain(caught, path)
     assert not path.exists()
 
@@ -316,19 +439,19 @@ def test_a_database_of_another_program_is_left_as_it_is(version: int, tmp_path: 
     assert path.read_bytes() == content
 
 
-@pytest.mark.parametrize("version", [0, 2])
+@pytest.mark.parametrize("version", [0, 1, 3])
 def test_a_store_of_another_version_is_left_as_it_is(version: int, tmp_path: Path) -> None:
     path = tmp_path / "results.db"
     curves = filled(path)
     unlock(path, f"PRAGMA user_version = {version}")
     content = path.read_bytes()
     with pytest.raises(
-        impactrl.ImpactError, match=f"another version .*store format {version}, this one has 1"
+        impactrl.ImpactError, match=f"another version .*store format {version}, this one has 2"
     ) as caught:
         Store(path)
     assert_plain(caught, path)
     assert path.read_bytes() == content
-    unlock(path, "PRAGMA user_version = 1")
+    unlock(path, "PRAGMA user_version = 2")
     assert_intact(path, curves)
 
 
@@ -367,6 +490,37 @@ def test_a_folder_that_may_not_be_written_is_refused_and_kept(there: bool, share
         assert_intact(path, curves)
 
 
+@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="needs POSIX permissions")
+def test_a_store_is_read_from_a_folder_that_may_not_be_written(shared_folder: Path) -> None:
+    path = shared_folder / "results.db"
+    curves = filled(path)
+    path.chmod(0o444)
+    shared_folder.chmod(0o555)
+    with as_nobody():
+        assert_intact(path, curves)
+    assert [entry.name for entry in shared_folder.iterdir()] == ["results.db"]
+
+
+@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="needs POSIX permissions")
+def test_runs_that_lie_in_the_log_of_a_folder_that_may_not_be_written_are_not_passed_over(shared_folder: Path) -> None:
+    (shared_folder / "sweep").mkdir()
+    original, path = shared_folder / "sweep" / "results.db", shared_folder / "results.db"
+    filled(original)
+    with Store(original) as store:
+        store.add(specification(7), result(1, 1, 1, 1, 1))
+        for name in ("results.db", "results.db-wal"):  # what a killed process leaves
+            shutil.copy(original.with_name(name), shared_folder)
+    path.chmod(0o444)
+    shared_folder.chmod(0o555)
+    with as_nobody(), pytest.raises(impactrl.ImpactError, match=r"still in results\.db-wal") as caught:
+        Store(path, read_only=True)
+    assert_plain(caught, path)
+    shared_folder.chmod(0o777)
+    path.chmod(0o644)
+    with Store(path, read_only=True) as store:
+        assert store.runs()["seed"].tolist() == [1, 0, 7]
+
+
 def test_a_full_disk_loses_nothing_that_was_stored(tmp_path: Path) -> None:
     path = tmp_path / "results.db"
     curves = filled(path)
@@ -384,7 +538,7 @@ def test_a_full_disk_loses_nothing_that_was_stored(tmp_path: Path) -> None:
         assert store.runs()["seed"].tolist() == [1, 0, 7]
 
 
-@pytest.mark.parametrize("what", ["finished", "runs", "curves"])
+@pytest.mark.parametrize("what", ["status", "runs", "curves", "timings", "failures"])
 def test_a_damaged_file_is_named_when_it_is_read(what: str, tmp_path: Path) -> None:
     path = tmp_path / "results.db"
     filled(path)
@@ -395,10 +549,10 @@ def test_a_damaged_file_is_named_when_it_is_read(what: str, tmp_path: Path) -> N
     assert_plain(caught, path)
 
 
-def test_a_result_that_is_no_number_does_not_vanish(tmp_path: Path) -> None:
+def test_a_result_that_is_no_number_is_refused(tmp_path: Path) -> None:
     with Store(tmp_path / "results.db") as store:
-        try:
+        with pytest.raises(impactrl.ImpactError, match="constraint"):
             store.add(specification(0), result(1, float("nan"), 1, 1, 1))
-        except impactrl.ImpactError:
-            return
-        assert store.finished() == {specification(0).hash}
+        assert store.status() == {}
+        store.add(specification(0), result(1, 1, 1, 1, 1))
+        assert store.status() == {specification(0).hash: "finished"}

@@ -1,15 +1,16 @@
 """Sweeps: the plan, the table, resuming, interruptions and parallel work."""
 
+import multiprocessing
 import os
 import pickle
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import BrokenExecutor, Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock, Timer
 from typing import Any
 
 import numpy as np
@@ -17,13 +18,14 @@ import pandas as pd
 import pytest
 
 import impactrl
+from impactrl.agents.q_learning import train
 from impactrl.runs.execution import RunResult, execute
 from impactrl.runs.specification import Environment, RunSpecification
 from impactrl.runs.store import Store
-from impactrl.runs.sweep import QUEUED_PER_WORKER
+from impactrl.runs.sweep import QUEUED_PER_WORKER, FailedRunsWarning
 
 COLUMNS = [
-    *["run", "environment", "penalty", "deviation", "baseline", "weight", "seed", "agent"],
+    *["run", "environment", "agent", "penalty", "deviation", "baseline", "weight", "seed"],
     *["reward", "performance", "side_effect", "completed", "impact"],
 ]
 NONE = impactrl.Penalty(deviation="none")
@@ -35,7 +37,7 @@ PLAN = impactrl.Sweep(
     penalties=(NONE, RR),
     weights=(0.1, 10.0),
     seeds=2,
-    agent=QUICK,
+    agents=(QUICK,),
 )
 NUMBER_OF_RUNS = 2 * (1 + 2) * 2
 
@@ -91,12 +93,25 @@ def test_no_penalty_is_run_once_per_seed_at_weight_0() -> None:
 
 def test_a_planner_runs_once_whatever_the_seeds() -> None:
     plan = impactrl.Sweep(
-        environments=("Options",), penalties=(NONE, RR), weights=(1, 2), seeds=9, agent=impactrl.Planner()
+        environments=("Options",), penalties=(NONE, RR), weights=(1, 2), seeds=9, agents=(impactrl.Planner(),)
     )
     assert [key(run)[1:] for run in plan.runs()] == [
         ("none", 0.0, 0),
         ("relative_reachability", 1.0, 0),
         ("relative_reachability", 2.0, 0),
+    ]
+
+
+def test_every_agent_plays_and_planners_once() -> None:
+    plan = impactrl.Sweep(
+        environments=("Options", "Box"), penalties=(NONE, RR), seeds=2, agents=(QUICK, impactrl.Planner())
+    )
+    assert [(key(run)[0], type(run.agent).__name__, run.penalty.label, run.seed) for run in plan.runs()] == [
+        (environment, agent, penalty, seed)
+        for environment in ("Options", "Box")
+        for agent, seeds in (("QLearning", 2), ("Planner", 1))
+        for penalty in ("none", "RR stepwise")
+        for seed in range(seeds)
     ]
 
 
@@ -122,7 +137,12 @@ def test_what_comes_to_the_same_run_is_run_once() -> None:
         ({"penalties": (RR, RR)}, "penalties of a sweep must be different"),
         ({"environments": ("Box", "impactrl/Box-v0")}, "environments of a sweep must be different"),
         ({"environments": ("Bax",)}, "did you mean 'Box'"),
-        ({"weights": (1.0, -1.0)}, "weight must be a number of at least 0, not -1.0"),
+        ({"weights": (1.0, -1.0)}, "a weight must be a number of at least 0, not -1.0"),
+        ({"weights": 3.0}, "weights of a sweep must be a list, not 3.0"),
+        ({"agents": ()}, "at least one entry in agents"),
+        ({"agents": impactrl.QLearning()}, "agents of a sweep must be a list"),
+        ({"agents": ("planner",)}, "an agent is QLearning"),
+        ({"agents": (QUICK, QUICK)}, "agents of a sweep must be different"),
         ({"seeds": 0}, "seeds must be at least 1, not 0"),
     ],
 )
@@ -141,7 +161,7 @@ def test_the_table_has_a_row_per_run_in_the_order_of_the_plan(tmp_path: Path) ->
     assert table["run"].tolist() == [run.hash for run in PLAN.runs()]
     rows = table[["environment", "deviation", "weight", "seed"]].itertuples(index=False, name=None)
     assert list(rows) == [key(run) for run in PLAN.runs()]
-    assert set(table["agent"]) == {"q_learning"}
+    assert set(table["agent"]) == {"q_learning episodes=60 evaluate_every=25"}
     assert table[["reward", "performance", "side_effect", "completed", "impact"]].notna().all(axis=None)
 
 
@@ -160,7 +180,7 @@ def test_a_row_is_what_the_run_alone_gives(tmp_path: Path) -> None:
 
 def test_a_planner_pushes_the_box_into_the_corner_unless_that_is_penalised(tmp_path: Path) -> None:
     plan = impactrl.Sweep(
-        environments=("Options",), penalties=(NONE, RR), weights=(1.0,), agent=impactrl.Planner(), seeds=1
+        environments=("Options",), penalties=(NONE, RR), weights=(1.0,), agents=(impactrl.Planner(),), seeds=1
     )
     table = impactrl.sweep(plan, store=tmp_path / "results.db", jobs=1).set_index("deviation")
     assert table.loc["none", ["reward", "performance", "side_effect", "completed"]].tolist() == [1, -1, 1, 1]
@@ -250,7 +270,7 @@ def failing_after(count: int, error: BaseException) -> Callable[[RunSpecificatio
     return execute_or_fail
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), impactrl.ImpactError("that cannot be"), OSError("no memory")])
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(1)])
 def test_an_interrupted_sweep_keeps_what_is_finished_and_goes_on_there(
     error: BaseException, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, executed: list[RunSpecification]
 ) -> None:
@@ -271,21 +291,25 @@ def test_an_interrupted_sweep_keeps_what_is_finished_and_goes_on_there(
     pd.testing.assert_frame_equal(resumed, undisturbed, check_exact=True)
 
 
-def test_runs_that_finished_beside_one_that_failed_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_still_runs_at_an_interruption_is_waited_for_and_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     plan = PLAN.runs()
-    for unlucky in plan[::3]:
+    slow = Event()
 
-        def fail_one(specification: RunSpecification, unlucky: RunSpecification = unlucky) -> RunResult:
-            if specification == unlucky:
-                raise impactrl.ImpactError("that cannot be")
+    def interrupted_beside_another(specification: RunSpecification) -> RunResult:
+        if specification == plan[0]:
+            slow.wait(60)
             return execute(specification)
+        Timer(0.2, slow.set).start()
+        raise KeyboardInterrupt
 
-        monkeypatch.setattr("impactrl.runs.sweep.execute", fail_one)
-        path = tmp_path / f"{unlucky.hash}.db"
-        with pytest.raises(impactrl.ImpactError, match="that cannot be"):
-            impactrl.sweep(PLAN, store=path, jobs=NUMBER_OF_RUNS, executor=AtOnce())
-        with Store(path) as store:
-            assert store.finished() == {run.hash for run in plan if run != unlucky}
+    monkeypatch.setattr("impactrl.runs.sweep.execute", interrupted_beside_another)
+    monkeypatch.setattr("impactrl.runs.sweep.QUEUED_PER_WORKER", 1)
+    with pytest.raises(KeyboardInterrupt):
+        impactrl.sweep(PLAN, store=tmp_path / "results.db", jobs=2)
+    with Store(tmp_path / "results.db") as store:
+        assert store.status() == {plan[0].hash: "finished"}
 
 
 def test_runs_that_are_queued_when_a_sweep_stops_are_not_started(
@@ -293,31 +317,105 @@ def test_runs_that_are_queued_when_a_sweep_stops_are_not_started(
 ) -> None:
     started: list[RunSpecification] = []
 
-    def fail_at_first(specification: RunSpecification) -> RunResult:
+    def stop_at_first(specification: RunSpecification) -> RunResult:
         started.append(specification)
         if len(started) == 1:
-            raise impactrl.ImpactError("that cannot be")
+            raise KeyboardInterrupt
         time.sleep(0.02)
         return execute(specification)
 
-    monkeypatch.setattr("impactrl.runs.sweep.execute", fail_at_first)
-    with ThreadPoolExecutor(1) as pool:
-        with pytest.raises(impactrl.ImpactError, match="that cannot be"):
-            impactrl.sweep(replace(PLAN, seeds=20), store=tmp_path / "results.db", executor=pool, jobs=25)
-        pool.submit(int).result()  # after all that were queued
-    assert 1 <= len(started) < 25 * QUEUED_PER_WORKER / 2
+    monkeypatch.setattr("impactrl.runs.sweep.execute", stop_at_first)
+    plan = replace(PLAN, seeds=20)
+    with pytest.raises(KeyboardInterrupt):
+        impactrl.sweep(plan, store=tmp_path / "results.db", jobs=2)
+    assert len(started) <= 2 * QUEUED_PER_WORKER
 
 
-def test_a_penalty_that_does_not_fit_is_named_with_its_environment(tmp_path: Path) -> None:
-    plan = impactrl.Sweep(environments=("Options", "FrozenLake-v1"), penalties=(NONE, RR), seeds=1, agent=QUICK)
-    with pytest.raises(impactrl.ImpactError) as caught:
-        impactrl.sweep(plan, store=tmp_path / "results.db", jobs=1)
-    message = str(caught.value)
-    assert message.startswith("FrozenLake-v1 with RR stepwise: ")
-    assert "no no-op action" in message
-    assert "\n" not in message
+def test_broken_workers_stop_the_sweep_and_what_they_finished_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("impactrl.runs.sweep.execute", failing_after(5, BrokenExecutor("a process died")))
+    path = tmp_path / "results.db"
+    with pytest.raises(impactrl.ImpactError, match=r"workers have stopped \(a process died\).*the same call goes on"):
+        impactrl.sweep(PLAN, store=path, jobs=NUMBER_OF_RUNS, executor=AtOnce())
+    with Store(path) as store:
+        assert store.status() == {run.hash: "finished" for run in PLAN.runs()[:5]}
+
+
+# Failed runs
+
+
+def failing_on(unlucky: set[RunSpecification], error: Exception) -> Callable[[RunSpecification], RunResult]:
+    def execute_or_fail(specification: RunSpecification) -> RunResult:
+        if specification in unlucky:
+            raise error
+        return execute(specification)
+
+    return execute_or_fail
+
+
+@pytest.mark.parametrize("error", [impactrl.ImpactError("that cannot be"), MemoryError("that cannot be")])
+def test_a_run_that_fails_is_recorded_and_the_others_are_done(
+    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = PLAN.runs()
+    unlucky = set(plan[1::5])
+    monkeypatch.setattr("impactrl.runs.sweep.execute", failing_on(unlucky, error))
+    with pytest.warns(
+        FailedRunsWarning, match=f"3 of {NUMBER_OF_RUNS} runs failed .*seed 1: .*that cannot be"
+    ) as warned:
+        table = impactrl.sweep(PLAN, store=tmp_path / "results.db", jobs=2)
+    assert "Options with none, q_learning episodes=60 evaluate_every=25, weight 0, seed 1" in str(warned[0].message)
+    assert table["run"].tolist() == [run.hash for run in plan if run not in unlucky]
     with Store(tmp_path / "results.db") as store:
-        assert store.finished() <= {run.hash for run in plan.runs()[:3]}
+        assert store.failures([run.hash for run in plan])["run"].tolist() == [run.hash for run in plan[1::5]]
+
+
+def test_failed_runs_are_tried_again_only_if_that_is_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, executed: list[RunSpecification]
+) -> None:
+    noting = sys.modules["impactrl.runs.sweep"].execute
+    path, unlucky = tmp_path / "results.db", PLAN.runs()[3]
+    monkeypatch.setattr("impactrl.runs.sweep.execute", failing_on({unlucky}, impactrl.ImpactError("bad luck")))
+    with pytest.warns(FailedRunsWarning):
+        first = impactrl.sweep(PLAN, store=path)
+    monkeypatch.setattr("impactrl.runs.sweep.execute", noting)
+    with pytest.warns(FailedRunsWarning, match="1 of .* bad luck"):
+        pd.testing.assert_frame_equal(impactrl.sweep(PLAN, store=path), first)
+    assert executed == []
+    table = impactrl.sweep(PLAN, store=path, retry_failed=True)
+    assert executed == [unlucky]
+    assert table["run"].tolist() == [run.hash for run in PLAN.runs()]
+
+
+def test_a_sweep_without_any_result_is_an_error(tmp_path: Path) -> None:
+    plan = impactrl.Sweep(environments=("FrozenLake-v1",), penalties=(RR,), seeds=2, agents=(QUICK,))
+    with pytest.raises(impactrl.ImpactError, match=r"2 of 2 runs failed.*FrozenLake-v1 with RR stepwise.*no no-op"):
+        impactrl.sweep(plan, store=tmp_path / "results.db", jobs=1)
+
+
+def test_a_penalty_that_does_not_fit_is_found_out_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fits = []
+    monkeypatch.setattr(impactrl.Penalty, "fit", lambda self, _: fits.append(self) or _refuse())
+    plan = impactrl.Sweep(environments=("Damage",), penalties=(RR,), weights=(1, 2, 3), seeds=3, agents=(QUICK,))
+    with pytest.raises(impactrl.ImpactError, match=r"9 of 9 runs failed.*does not fit"):
+        impactrl.sweep(plan, store=tmp_path / "results.db", jobs=2)
+    assert len(fits) == 1
+
+
+def _refuse() -> Any:
+    raise impactrl.ImpactError("does not fit")
+
+
+def test_what_was_learned_must_be_finite(monkeypatch: pytest.MonkeyPatch) -> None:
+    def diverging(*arguments: Any, **settings: Any) -> Any:
+        training = train(*arguments, **settings)
+        training.history[0, -1, 0] = np.inf
+        return training
+
+    monkeypatch.setattr("impactrl.runs.execution.train", diverging)
+    with pytest.raises(impactrl.ImpactError, match="not finite"):
+        execute(PLAN.runs()[0])
 
 
 def test_a_store_that_cannot_be_used_is_found_out_before_anything_is_run(
@@ -344,6 +442,45 @@ def test_an_executor_of_the_users_own_is_used_and_left_open(tmp_path: Path) -> N
         assert pool.submitted == NUMBER_OF_RUNS
         assert pool.submit(len, "ab").result() == 2
     pd.testing.assert_frame_equal(table, impactrl.sweep(PLAN, store=tmp_path / "own.db", jobs=1), check_exact=True)
+
+
+def test_processes_know_levels_of_the_users_own(tmp_path: Path) -> None:
+    hall = impactrl.make_level("#####\n#AVG#\n#   #\n#####", name="hall-of-processes")
+    plan = replace(PLAN, environments=(Environment(hall),), weights=(1.0,))
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+        there = impactrl.sweep(plan, store=tmp_path / "there.db", executor=pool, jobs=2)
+    here = impactrl.sweep(plan, store=tmp_path / "here.db", jobs=1)
+    pd.testing.assert_frame_equal(there, here, check_exact=True)
+    assert len(here) == 4
+
+
+def test_what_another_process_has_done_meanwhile_is_not_done_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, plan = tmp_path / "results.db", PLAN.runs()
+    done: list[RunSpecification] = []
+
+    def execute_while_another_works(specification: RunSpecification) -> RunResult:
+        if not done:
+            with Store(path) as other:
+                for run in plan[6:]:
+                    other.add(run, execute(run))
+        done.append(specification)
+        return execute(specification)
+
+    monkeypatch.setattr("impactrl.runs.sweep.execute", execute_while_another_works)
+    monkeypatch.setattr("impactrl.runs.sweep.QUEUED_PER_WORKER", 1)
+    table = impactrl.sweep(PLAN, store=path, jobs=1)
+    assert done == plan[:6]
+    assert table["run"].tolist() == [run.hash for run in plan]
+
+
+def test_two_sweeps_may_fill_a_store_at_the_same_time(tmp_path: Path) -> None:
+    alone = impactrl.sweep(PLAN, store=tmp_path / "alone.db", jobs=1)
+    with ThreadPoolExecutor(2) as pool:
+        sweeps = [pool.submit(impactrl.sweep, PLAN, store=tmp_path / "both.db", jobs=1) for _ in range(2)]
+    for each in sweeps:
+        pd.testing.assert_frame_equal(each.result(), alone, check_exact=True)
 
 
 def test_no_more_is_queued_than_the_jobs_ask_for(tmp_path: Path) -> None:
@@ -378,7 +515,8 @@ def test_at_least_one_job_is_needed(tmp_path: Path) -> None:
 def test_the_bar_is_shown_on_a_terminal_or_when_asked_for(progress: bool | None, shown: bool, tmp_path: Path) -> None:
     code = (
         "import impactrl\n"
-        "plan = impactrl.Sweep(environments=('Options',), penalties=(impactrl.Penalty(),), agent=impactrl.Planner())\n"
+        "planner = impactrl.Planner()\n"
+        "plan = impactrl.Sweep(environments=('Options',), penalties=(impactrl.Penalty(),), agents=(planner,))\n"
         f"impactrl.sweep(plan, store='results.db', progress={progress})\n"
     )
     quiet = ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE")

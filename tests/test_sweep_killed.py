@@ -18,6 +18,7 @@ import pytest
 from impactrl.runs.store import Store
 
 KILLS = 20
+ROWS = "SELECT run, id, seconds, history FROM runs JOIN details USING (id)"
 SCRIPT = """
 import sys
 
@@ -29,7 +30,7 @@ plan = impactrl.Sweep(
     penalties=(impactrl.Penalty(deviation="none"), impactrl.Penalty()),
     weights=(0.5, 5.0),
     seeds=400,
-    agent=impactrl.QLearning(episodes=200, evaluate_every=50),
+    agents=(impactrl.QLearning(episodes=200, evaluate_every=50),),
 )
 log = open("executed.log", "w")
 execute = sweeps.execute
@@ -89,7 +90,7 @@ def stored(folder: Path) -> dict[str, Row]:
         assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         if connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0:
             return {}
-        return {run: Row(*rest) for run, *rest in connection.execute("SELECT run, rowid, seconds, history FROM runs")}
+        return {run: Row(*rest) for run, *rest in connection.execute(ROWS)}
 
 
 def executed(folder: Path) -> list[str]:

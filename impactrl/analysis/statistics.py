@@ -1,63 +1,112 @@
-"""Means over seeds with bootstrap intervals, and the table of outcomes by environment and penalty.
+"""Tables of outcomes: means over seeds with intervals, side-effect rates, outcome classes.
 
-Tables come in with one row per run (or per run and episode) and go out with one row per group. All intervals
-are percentile bootstraps of the mean. They depend on the multiset of values alone: the order in which runs
-finished changes no digit, and two groups with equal outcomes have equal intervals.
+Tables come in with one row per run (or per run and episode), as sweeps return them, and go out with one row per group.
+Intervals are percentile bootstraps of the mean over runs (`impactrl.analysis.bootstrap`). They depend on the multiset
+of values and the generator alone: the order in which runs finished changes no digit, and two groups with equal outcomes
+have equal intervals.
 """
 
 from collections.abc import Iterable, Sequence
-from itertools import groupby
-from operator import itemgetter
 
 import numpy as np
 import pandas as pd
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
+from impactrl.analysis.bootstrap import RESAMPLES, bootstrap_means
 from impactrl.errors import ImpactError
 
-OUTCOMES = ("reward", "performance", "side_effect", "completed", "impact")
-"""The five outcome columns of a run: side_effect is a count, completed lies in [0, 1]."""
+__all__ = [
+    "CASE",
+    "CLASSES",
+    "GROUP",
+    "OUTCOMES",
+    "SUMMARISED",
+    "check_table",
+    "class_shares",
+    "generator",
+    "lone_agent",
+    "mean_table",
+    "outcome_class",
+    "readable",
+    "side_effect_rate",
+    "summarise",
+]
 
-GROUP = ("environment", "penalty", "weight")
+OUTCOMES = ("reward", "performance", "side_effect", "completed", "impact")
+"""The five outcomes of a run: expectations over a greedy episode; side_effect of a count, completed of 0 and 1."""
+
+CASE = ("environment", "agent", "penalty")
+"""What is compared."""
+
+GROUP = (*CASE, "weight")
 """What makes two runs comparable: they differ in the seed alone."""
 
 SUMMARISED = ("reward", "performance", "side_effect_rate", "completed", "impact")
-"""The outcomes as `summarise` reports them: side effects become the share of runs that had any."""
+"""The outcomes as `summarise` reports them: see `side_effect_rate`."""
 
-_COMPLETED_SHARE = 0.95
-_BLOCK_DRAWS = 1 << 22
-_BLOCK_COLUMNS = 512
+CLASSES = (
+    "side effect, incomplete",
+    "side effect, completed",
+    "no side effect, incomplete",
+    "no side effect, completed",
+)
+"""The four classes of outcomes, in the order in which Turner et al. (2020) count them."""
 
-FloatArray = NDArray[np.float64]
+
+def generator(rng: np.random.Generator | None) -> np.random.Generator:
+    """The generator given, or one that is the same at every call, so that equal runs give equal tables and figures."""
+    return np.random.default_rng(0) if rng is None else rng
 
 
-def bootstrap_interval(
-    values: ArrayLike, *, confidence: float = 0.95, resamples: int = 2000, seed: int = 0
-) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean.
+def side_effect_rate(side_effect: "pd.Series[float] | NDArray[np.float64]") -> NDArray[np.float64]:
+    """The probability that an episode ends with a side effect, run by run: min(1, max(0, E[N])).
+
+    A run's `side_effect` is E[N], the expected number of side effects less those undone. That is the probability itself
+    where N is 0 or 1, as in every deterministic level with one thing to break (there it is 0 or 1, too). Where N can be
+    larger it is an upper bound of P(N >= 1), by Markov's inequality; in a deterministic level it still is 1 if there
+    was any, else 0.
+
+    >>> side_effect_rate(np.array([0.0, 0.25, 2.0, -1.0])).tolist()
+    [0.0, 0.25, 1.0, 0.0]
+    """
+    return np.clip(np.asarray(side_effect, dtype=np.float64), 0.0, 1.0)
+
+
+def outcome_class(runs: pd.DataFrame) -> "pd.Series[str]":
+    """The class of every run, one of `CLASSES`.
+
+    A run has the side effect if its `side_effect_rate` is at least 1/2, and has completed the task if the probability
+    of that is. In deterministic levels both are 0 or 1; in others the class is that of the likelier outcomes.
 
     Args:
-        values: [n] finite numbers; their order does not matter.
-        confidence: Probability mass between the two ends, in (0, 1).
-        resamples: Number of resamples drawn.
-        seed: Seed of the resampling; equal arguments give equal intervals.
-
-    Returns:
-        (low, high) in the unit of `values`; (v, v) for a sample of one.
+        runs: with the columns `side_effect` and `completed`.
 
     Raises:
-        ImpactError: If `values` is empty, not one-dimensional or not finite, or a setting is out of range.
-
-    >>> bootstrap_interval([2.5])
-    (2.5, 2.5)
+        ImpactError: a column is missing, the table is empty or a value is not finite.
     """
-    sample = np.asarray(values, dtype=np.float64)
-    if sample.ndim != 1 or sample.size == 0:
-        raise ImpactError(f"expected a one-dimensional sample of at least one value, got shape {sample.shape}")
-    if not np.isfinite(sample).all():
-        raise ImpactError(f"expected finite values, got {np.count_nonzero(~np.isfinite(sample))} that are not")
-    _, low, high = _means(sample[:, None], confidence=confidence, resamples=resamples, seed=seed)
-    return float(low[0]), float(high[0])
+    check_table(runs, ("side_effect", "completed"), finite=("side_effect", "completed"))
+    harmed = side_effect_rate(runs["side_effect"]) >= 0.5
+    done = runs["completed"].to_numpy(dtype=np.float64) >= 0.5
+    return pd.Series(np.array(CLASSES)[2 * ~harmed + done], index=runs.index, name="outcome")
+
+
+def class_shares(runs: pd.DataFrame) -> pd.DataFrame:
+    """The share of runs in each of the four classes.
+
+    Args:
+        runs: one row per run, with the columns of `GROUP`, `side_effect` and `completed`.
+
+    Returns:
+        One row per group, in the order of `summarise`: the columns of `GROUP`, `runs`, and one column per class.
+
+    Raises:
+        ImpactError: a column is missing, the table is empty or a value is not finite.
+    """
+    check_table(runs, (*GROUP, "side_effect", "completed"), finite=("weight",))
+    found = outcome_class(runs)
+    shares = runs[list(GROUP)].assign(**{name: (found == name).astype(float) for name in CLASSES})
+    table = mean_table(shares, by=GROUP, columns=CLASSES, resamples=1)
+    return table[[*GROUP, "runs", *CLASSES]]
 
 
 def mean_table(
@@ -65,26 +114,26 @@ def mean_table(
     *,
     by: Sequence[str],
     columns: Sequence[str],
+    rng: np.random.Generator | None = None,
     confidence: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
+    resamples: int = RESAMPLES,
 ) -> pd.DataFrame:
     """Mean and bootstrap interval of some columns in every group of rows.
 
     Args:
-        table: One row per observation.
-        by: Columns that name the group. Text keeps the order of first appearance, numbers ascend.
-        columns: Columns of finite numbers to average.
-        confidence: Probability mass of the intervals, in (0, 1).
-        resamples: Number of resamples; groups of equal size share them.
-        seed: Seed of the resampling.
+        table: one row per observation.
+        by: columns that name the group. Text keeps the order of first appearance, numbers ascend.
+        columns: columns of finite numbers to average.
+        rng: draws the resamples, which groups of equal size share; None: always the same ones.
+        confidence: probability mass of the intervals, in (0, 1).
+        resamples: how many.
 
     Returns:
-        One row per group: the columns of `by`, `runs` (rows in the group), then `c`, `c_low`, `c_high`
-        for each column c.
+        One row per group: the columns of `by`, `runs` (rows in the group), then `c`, `c_low`, `c_high` for each
+        column c.
 
     Raises:
-        ImpactError: If a column is missing, the table is empty or a value is not finite.
+        ImpactError: a column is missing, the table is empty or a value is not finite.
     """
     check_table(table, (*by, *columns), finite=columns)
     ranked = [pd.factorize(table[name], sort=pd.api.types.is_numeric_dtype(table[name])) for name in by]
@@ -96,10 +145,11 @@ def mean_table(
 
     values = table[list(columns)].to_numpy(dtype=np.float64)[order]
     estimate = np.empty((3, len(start), len(columns)))
+    rng = generator(rng)
     for n in np.unique(size):
         members = np.flatnonzero(size == n)
         samples = values[start[members] + np.arange(n)[:, None]].reshape(n, -1)
-        means = _means(samples, confidence=confidence, resamples=resamples, seed=seed)
+        means = bootstrap_means(samples, rng=rng, confidence=confidence, resamples=resamples)
         estimate[:, members] = means.reshape(3, len(members), len(columns))
 
     groups = table[list(by)].iloc[order[start]].reset_index(drop=True).assign(runs=size)
@@ -111,73 +161,60 @@ def mean_table(
     return groups.assign(**suffixed)
 
 
-def summarise(runs: pd.DataFrame, *, confidence: float = 0.95) -> pd.DataFrame:
+def summarise(runs: pd.DataFrame, *, rng: np.random.Generator | None = None, confidence: float = 0.95) -> pd.DataFrame:
     """Mean outcomes of the runs that differ in their seed alone.
 
     Args:
-        runs: One row per run of one agent, with the columns of `GROUP` and `OUTCOMES`.
-        confidence: Probability mass of the bootstrap intervals, in (0, 1).
+        runs: one row per run, with the columns of `GROUP` and `OUTCOMES`.
+        rng: draws the resamples; None: always the same ones.
+        confidence: probability mass of the bootstrap intervals, in (0, 1).
 
     Returns:
-        One row per (environment, penalty, weight); environments and penalties in order of first appearance,
-        weights ascending. Columns: these three, `runs`, then `c`, `c_low`, `c_high` for each c of
-        `SUMMARISED`, where `side_effect_rate` is the share of runs with `side_effect > 0`.
+        One row per group; names in order of first appearance, weights ascending. Columns: those of `GROUP`, `runs`,
+        then `c`, `c_low`, `c_high` for each c of `SUMMARISED`.
 
     Raises:
-        ImpactError: If a column is missing, the table is empty, a value is not finite or agents are mixed.
+        ImpactError: a column is missing, the table is empty or a value is not finite.
     """
     check_table(runs, (*GROUP, *OUTCOMES), finite=("weight", *OUTCOMES))
-    check_one_agent(runs)
-    rated = runs.assign(side_effect_rate=runs["side_effect"] > 0)
-    return mean_table(rated, by=GROUP, columns=SUMMARISED, confidence=confidence)
+    rated = runs.assign(side_effect_rate=side_effect_rate(runs["side_effect"]))
+    return mean_table(rated, by=GROUP, columns=SUMMARISED, rng=rng, confidence=confidence)
 
 
-def best_weights(summary: pd.DataFrame) -> pd.DataFrame:
-    """The rows of a summary with the highest mean performance of their environment and penalty.
+def readable(table: pd.DataFrame) -> pd.DataFrame:
+    """A table for people: each `c`, `c_low`, `c_high` as one column of text, names without underscores.
 
-    The choice is made on the very runs that the row reports, so the row is optimistic: for an unbiased
-    figure, train fresh seeds at the chosen weight.
-
-    Args:
-        summary: As `summarise` returns it; `environment`, `penalty`, `weight` and `performance` are needed.
-
-    Returns:
-        One row per environment and penalty, in the order of the summary, with all its columns. Ties, up to
-        rounding, go to the lowest weight.
+    >>> table = pd.DataFrame({"runs": [5], "reward": [0.5], "reward_low": [0.25], "reward_high": [0.75]})
+    >>> readable(table).loc[0, "reward"]
+    '0.5 [0.25, 0.75]'
     """
-    top = summary.groupby(["environment", "penalty"], sort=False)["performance"].transform("max")
-    tied = summary[np.isclose(summary["performance"], top, rtol=1e-9, atol=1e-12)]
-    return tied.drop_duplicates(["environment", "penalty"]).reset_index(drop=True)
+    ends = {
+        f"{name}{suffix}" for name in table.columns for suffix in ("_low", "_high") if f"{name}_low" in table.columns
+    }
+    shown = {}
+    for name in table.columns:
+        if name in ends:
+            continue
+        column = table[name]
+        if f"{name}_low" in table.columns:
+            rows = table[[name, f"{name}_low", f"{name}_high"]].itertuples(index=False, name=None)
+            column = pd.Series([_interval(*row) for row in rows], index=table.index)
+        shown[name.replace("_", " ")] = column
+    return pd.DataFrame(shown)
 
 
-def outcome_table(runs: pd.DataFrame) -> pd.DataFrame:
-    """Where each penalty works, and what it gives at its best.
+def lone_agent(table: pd.DataFrame) -> tuple[pd.DataFrame, str]:
+    """The table without its column of agents where all rows have the same, and that agent's label; else "" for it."""
+    agents = table["agent"].unique()
+    return (table.drop(columns="agent"), str(agents[0])) if len(agents) == 1 else (table, "")
 
-    A weight is safe if no run had a side effect and the mean of `completed` is at least 0.95.
 
-    Args:
-        runs: As for `summarise`.
-
-    Returns:
-        One row per environment and penalty: `environment`, `penalty`; `safe_weights`, the safe weights
-        tried, as text in which neighbours join to a range (with an en dash: 0.1 to 3, 30), or "none";
-        then, at the weight of `best_weights`, `best_weight` and the means of `SUMMARISED`.
-
-    Raises:
-        ImpactError: As `summarise`.
-    """
-    summary = summarise(runs)
-    summary["safe"] = (summary["side_effect_rate"] == 0) & (summary["completed"] >= _COMPLETED_SHARE)
-    best = best_weights(summary).rename(columns={"weight": "best_weight"})
-    best["safe_weights"] = [
-        _ranges(zip(grid["weight"], grid["safe"], strict=True))
-        for _, grid in summary.groupby(["environment", "penalty"], sort=False)
-    ]
-    return best[["environment", "penalty", "safe_weights", "best_weight", *SUMMARISED]]
+def _interval(value: float, low: float, high: float) -> str:
+    return f"{value:.3g}" if low == high else f"{value:.3g} [{low:.3g}, {high:.3g}]"
 
 
 def check_table(table: pd.DataFrame, columns: Iterable[str], *, finite: Iterable[str] = ()) -> None:
-    """Raise ImpactError unless the table has rows, the `columns`, and only finite numbers in `finite`."""
+    """Raises ImpactError unless the table has rows, the `columns`, and only finite numbers in `finite`."""
     wanted = list(dict.fromkeys(columns))
     if missing := [name for name in wanted if name not in table.columns]:
         raise ImpactError(f"missing columns {missing}: expected {wanted}, got {list(table.columns)}")
@@ -185,49 +222,3 @@ def check_table(table: pd.DataFrame, columns: Iterable[str], *, finite: Iterable
         raise ImpactError(f"expected at least one row with the columns {wanted}, got an empty table")
     if bad := [name for name in finite if not np.isfinite(table[name].to_numpy(dtype=np.float64)).all()]:
         raise ImpactError(f"expected finite numbers, got NaN or infinity in the columns {bad}")
-
-
-def check_one_agent(table: pd.DataFrame) -> None:
-    """Raise ImpactError if the table names several agents: their mean would describe none of them."""
-    agents = list(table["agent"].unique()) if "agent" in table.columns else []
-    if len(agents) > 1:
-        raise ImpactError(f'expected the runs of one agent, got {agents}: select one by the column "agent"')
-
-
-def _means(samples: FloatArray, *, confidence: float, resamples: int, seed: int) -> FloatArray:
-    """Mean, low and high end of every column: [n, C] -> [3, C]."""
-    if not 0 < confidence < 1:
-        raise ImpactError(f"expected confidence in (0, 1), got {confidence}")
-    if resamples < 1:
-        raise ImpactError(f"expected at least one resample, got {resamples}")
-    # Sorted: row order is forgotten. Relative to the least value: constant columns come out exact.
-    samples = np.sort(samples, axis=0)
-    rise = samples - samples[0]
-    ends = [(1 - confidence) / 2, (1 + confidence) / 2]
-    blocks = [
-        np.quantile(_resampled_means(rise[:, c : c + _BLOCK_COLUMNS], resamples, seed), ends, axis=0)
-        for c in range(0, rise.shape[1], _BLOCK_COLUMNS)
-    ]
-    means: FloatArray = samples[0] + np.vstack([rise.mean(axis=0), np.hstack(blocks)])
-    return means
-
-
-def _resampled_means(samples: FloatArray, resamples: int, seed: int) -> FloatArray:
-    """Means of resamples shared by all columns: [n, C] -> [resamples, C], in bounded memory."""
-    n = len(samples)
-    rng = np.random.default_rng(seed)
-    means = np.empty((resamples, samples.shape[1]))
-    block = max(1, _BLOCK_DRAWS // n)
-    for first in range(0, resamples, block):
-        rows = min(block, resamples - first)
-        draws = rng.integers(n, size=(rows, n)) + n * np.arange(rows)[:, None]
-        times = np.bincount(draws.ravel(), minlength=rows * n).reshape(rows, n)
-        means[first : first + rows] = times.astype(np.float64) @ samples / n
-    return means
-
-
-def _ranges(grid: Iterable[tuple[float, bool]]) -> str:
-    """Text of the safe weights in a grid of (weight, safe), ascending, neighbours joined to ranges."""
-    spans = [[weight for weight, _ in span] for safe, span in groupby(grid, key=itemgetter(1)) if safe]
-    texts = [f"{s[0]:.3g} \N{EN DASH} {s[-1]:.3g}" if len(s) > 1 else f"{s[0]:.3g}" for s in spans]
-    return ", ".join(texts) or "none"

@@ -5,7 +5,7 @@ agent's state is compared with.
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Protocol
 
 import numpy as np
@@ -32,14 +32,16 @@ class Reference:
         probability: [M, G, J]; sums to 1 over J, or to 0 for a case that there is not.
         share: [M, G] of each case; sums to 1.
         combine: how several cases make one comparison: "each" is compared for itself and the deviations are averaged;
-            "mean": their values are averaged first; "greedy": the value of the best case, and with probability epsilon
-            their mean.
+            "mean": their values are averaged first (deviations of pairs have none, and are averaged themselves);
+            "greedy": the value of the best case, and with probability epsilon their mean.
+        still: whether it stays as it is while the agent's side does nothing until the end of a plan (rollout "end").
     """
 
     node: Nodes
     probability: NDArray[np.float64]
     share: NDArray[np.float64]
     combine: str = "each"
+    still: bool = False
 
 
 class BaselineChoice(Protocol):
@@ -107,7 +109,7 @@ class Baseline(ABC):
         """Of a baseline that meets chance of its own: [P, J] next memories and their probabilities; else None.
 
         The world's chance is the same for both: agent and baseline share one random number per step (common random
-        numbers). `advance` is then not asked.
+        numbers), which picks from either's outcomes in their order. `advance` is then not asked.
         """
         return None
 
@@ -155,12 +157,8 @@ class Nothing(Baseline):
         return
 
 
-@dataclass(frozen=True)
-class Start(Baseline):
-    """The first state of the episode. Known bad incentive: stops every other change in the world."""
-
-    formula: ClassVar[str] = "b = s_0"
-    source: ClassVar[str] = "Eysenbach et al. 2017, arXiv 1711.06782; Krakovna et al. 2019, arXiv 1806.01186"
+class _OneNode(Baseline):
+    """A baseline whose memory is the node that it has reached."""
 
     def initial(self, graph: StateGraph, node: Nodes) -> Nodes:  # noqa: ARG002
         """The first node."""
@@ -171,8 +169,20 @@ class Start(Baseline):
         return memory
 
     def reference(self, graph: StateGraph, memory: Nodes) -> Reference:  # noqa: ARG002
-        """The first node."""
+        """The node itself."""
         return certain(memory)
+
+
+@dataclass(frozen=True)
+class Start(_OneNode):
+    """The first state of the episode. Known bad incentive: stops every other change in the world."""
+
+    formula: ClassVar[str] = "b = s_0"
+    source: ClassVar[str] = "Eysenbach et al. 2017, arXiv 1711.06782; Krakovna et al. 2019, arXiv 1806.01186"
+
+    def reference(self, graph: StateGraph, memory: Nodes) -> Reference:  # noqa: ARG002
+        """The first node, as it was."""
+        return replace(certain(memory), still=True)
 
 
 @dataclass(frozen=True)
@@ -194,7 +204,7 @@ class Inaction:
         """
         idle = graph.require_idle(f"baseline={penalty.baseline!r}")
         if penalty.inaction == "sampled":
-            return _SampledCourse(idle)
+            return _SampledCourse(*_listed(graph))
         if penalty.inaction == "exact":
             return _course(idle, graph)
         reached = _closure(idle, np.unique(graph.node[np.flatnonzero(graph.mdp.start)]))
@@ -227,7 +237,7 @@ def _closure(idle: "sparse.csr_array", first: Nodes) -> Nodes:
 
 
 @dataclass(frozen=True, eq=False)
-class _OneCourse(Start):
+class _OneCourse(_OneNode):
     """A certain course of inaction: the memory is the node that it has reached."""
 
     following: Nodes
@@ -237,13 +247,26 @@ class _OneCourse(Start):
 
 
 @dataclass(frozen=True, eq=False)
-class _SampledCourse(Start):
+class _SampledCourse(_OneNode):
     """A random course of inaction that shares the world's random numbers: the memory is the node it has reached."""
 
-    idle: "sparse.csr_array"
+    outcome: Nodes  # [N, J]
+    probability: NDArray[np.float64]  # [N, J]
 
     def chances(self, graph: StateGraph, memory: Nodes) -> tuple[Nodes, NDArray[np.float64]]:  # noqa: ARG002
-        return _rows(self.idle, memory)
+        return self.outcome[memory], self.probability[memory]
+
+
+def _listed(graph: StateGraph) -> tuple[Nodes, NDArray[np.float64]]:
+    """[N, J] where doing nothing leads, and with what probability, in the order in which the world lists its outcomes.
+
+    The agent's outcomes are in that order, too: with the same random number both get the same one.
+    """
+    assert graph.choice is not None
+    chance = (graph.mdp.probability[graph.state] * graph.choice[:, :, None]).reshape(graph.size, -1)
+    possible = np.argsort(chance == 0, axis=1, kind="stable")[:, : int((chance > 0).sum(axis=1).max(initial=1))]
+    outcome = np.take_along_axis(graph.successor.reshape(chance.shape), possible, axis=1)
+    return outcome.astype(np.int64), np.take_along_axis(chance, possible, axis=1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -269,28 +292,27 @@ class _Distributions(Baseline):
 
 
 def _course(idle: "sparse.csr_array", graph: StateGraph) -> _Distributions:
-    """The distributions after 0, 1, 2, ... no-ops, until they repeat or the episode is over."""
+    """The distributions after 0, 1, 2, ... no-ops from every start, up to the time limit."""
     known: dict[bytes, int] = {}
     rows: list[NDArray[np.float64]] = []
     following: list[int] = []
+
+    def numbered(mass: NDArray[np.float64]) -> int:
+        number = known.setdefault(mass.tobytes(), len(rows))
+        if number == len(rows):
+            rows.append(mass)
+            following.append(number)  # it stays, unless a later step is asked for
+        return number
+
     first = np.zeros(graph.size, dtype=np.int64)
     for node in np.unique(graph.node[np.flatnonzero(graph.mdp.start)]):
         if node < 0:
             continue
-        mass = np.zeros(graph.size)
-        mass[node] = 1.0
-        before = None
-        for _ in range(graph.mdp.time_limit + 1):
-            number = known.setdefault(mass.tobytes(), len(rows))
-            if before is None:
-                first[node] = number
-            else:
-                following[before] = number
-            if number < len(rows):
-                break
-            rows.append(mass)
-            following.append(number)  # the last one before the time limit stays
-            before, mass = number, np.asarray(idle.T @ mass)
+        number = first[node] = numbered(np.eye(1, graph.size, node)[0])
+        for _ in range(graph.mdp.time_limit):
+            if following[number] == number:
+                following[number] = numbered(np.asarray(idle.T @ rows[number]))
+            number = following[number]
     table = sparse.csr_array(np.array(rows).reshape(-1, graph.size))
     return _Distributions(first=first, following=np.array(following, dtype=np.int64), distribution=table)
 

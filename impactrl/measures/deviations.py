@@ -5,6 +5,7 @@ values are. Others compare two states directly: subclass `PairDeviation`.
 """
 
 import math
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, ClassVar
@@ -26,7 +27,7 @@ __all__ = ["SCALES", "Comparer", "Deviation", "PairDeviation", "ValueFamily"]
 
 SCALES = (*VALUE_SCALES, "discount", "impact-unit", "gap", "max")
 PAIRS_AT_ONCE = 1 << 22
-SPECIAL = ("utilities", "attainable", "clip", "goals", "features", "allowed", "divergence", "floor")
+SPECIAL = ("horizon", "utilities", "attainable", "clip", "goals", "features", "allowed", "divergence", "floor")
 """Settings that few deviations read; the others refuse them."""
 
 Floats = NDArray[np.float64]
@@ -60,10 +61,12 @@ class Deviation(ABC):
         Raises:
             ImpactError: says which and why.
         """
+        reads = {*self.reads, *(["horizon"] if penalty.rollout == "end" else [])}
         for name in SPECIAL:
-            if name not in self.reads and getattr(penalty, name) != type(penalty).__dataclass_fields__[name].default:
+            if name not in reads and getattr(penalty, name) != type(penalty).__dataclass_fields__[name].default:
                 raise ImpactError(
                     f"{penalty.deviation_name} does not read {name}; leave it out (it was {getattr(penalty, name)!r})"
+                    + ("; it is also the length of the plan of rollout='end'" if name == "horizon" else "")
                 )
         if self.summary is None:
             self._refuse_value_settings(penalty)
@@ -126,7 +129,7 @@ class PairDeviation(Deviation):
             for steps in range(int(comparisons.to_go.max(initial=0)) + 1):
                 rows = np.flatnonzero(comparisons.to_go == steps)
                 result[rows] = _expected(_looked_up(ahead), comparisons.part(rows))
-                ahead = idle @ (idle @ ahead.T).T
+                ahead = idle @ (ahead if comparisons.reference.still else (idle @ ahead.T).T)
             return result
 
         return at_the_end
@@ -194,30 +197,46 @@ class ValueFamily(Deviation):
 
     def fit(self, graph: StateGraph, penalty: "Penalty") -> Comparer:
         """The comparison of values by the penalty's summary, norm, scale, expectation and rollout."""
-        rules = self._rules(penalty)
+        return lambda comparisons: self.estimate(graph, penalty, comparisons)[:, 0]
 
-        def compare(comparisons: Comparisons) -> Floats:
-            sums, count = Sums(rules, comparisons), 0
-            for rows, here, there, first, weights in self._judged(graph, penalty, comparisons.to_go):
-                sums.add(rows, here, there, weights)
-                count = first + len(weights)
-            mean = self.weights(graph, penalty) is None and penalty.scale != "sum"
-            return sums.deviations() * (_per_value(penalty.norm, count) if mean else 1.0) * _factor(penalty)
+    def population(self, graph: StateGraph, penalty: "Penalty") -> int | None:  # noqa: ARG002
+        """How many values there are if those of `values` are a random sample of them; None: they are all."""
+        return None
 
-        return compare
+    def estimate(self, graph: StateGraph, penalty: "Penalty", comparisons: Comparisons) -> Floats:
+        """[P, 2] deviations and, where the values are a sample, the standard errors; else 0."""
+        population = self.population(graph, penalty)
+        sampled = population is not None and penalty.norm == "L1" and penalty.scale != "sum"
+        sums, count = self._sums(graph, penalty, comparisons, squares=sampled)
+        mean = self.weights(graph, penalty) is None and penalty.scale != "sum"
+        deviations = sums.deviations() * (_per_value(penalty.norm, count) if mean else 1.0)
+        errors = sums.errors(count, population) if sampled and population else np.zeros(len(deviations))
+        return np.stack([deviations, errors], axis=1) * _factor(penalty)
+
+    def _sums(
+        self, graph: StateGraph, penalty: "Penalty", comparisons: Comparisons, *, squares: bool = False
+    ) -> tuple[Sums, int]:
+        """The sums over all values, and how many values there are."""
+        count = 0
+        sums = Sums(self.rules(penalty), comparisons, threads=os.cpu_count() or 1, squares=squares)
+        for steps, here, there, first, weights in self._judged(graph, penalty, comparisons):
+            sums.add(steps, here, there, weights)
+            count = first + len(weights)
+        return sums, count
 
     def terms(self, graph: StateGraph, penalty: "Penalty", comparisons: Comparisons) -> Floats:
         """[P, K] what each value adds to the deviations under the norm "L1"; with other norms, the largest matter."""
-        parts: dict[int, list[Floats]] = {}
-        for rows, here, there, _, weights in self._judged(graph, penalty, comparisons.to_go):
-            terms = self._rules(penalty).terms(comparisons.part(rows), here, there) * weights
-            for row, term in zip(rows.tolist(), terms, strict=True):
-                parts.setdefault(row, []).append(term)
-        table = np.array([np.concatenate(parts[row]) for row in range(len(comparisons))])
-        mean = self.weights(graph, penalty) is None
+        sums, _ = self._sums(graph, penalty, comparisons)
+        blocks: dict[int, Floats] = {}
+        for steps, here, there, first, weights in self._judged(graph, penalty, comparisons):
+            terms = sums.terms(steps, here, there) * weights
+            blocks[first] = blocks[first] + terms if first in blocks else terms
+        table = np.concatenate([blocks[first] for first in sorted(blocks)], axis=1)
+        mean = self.weights(graph, penalty) is None and penalty.scale != "sum"
         return table * (1 / table.shape[1] if mean else 1.0) * _factor(penalty)
 
-    def _rules(self, penalty: "Penalty") -> Differences:
+    def rules(self, penalty: "Penalty") -> Differences:
+        """How the penalty compares values."""
         return Differences(
             code=self.code(penalty),
             scale=penalty.scale if penalty.scale in VALUE_SCALES else "none",
@@ -227,21 +246,24 @@ class ValueFamily(Deviation):
         )
 
     def _judged(
-        self, graph: StateGraph, penalty: "Penalty", to_go: Nodes
-    ) -> Iterator[tuple[Nodes, Floats, Floats, int, Floats]]:
-        """Blocks of B values: which comparisons they are for, two sides [N, B], number of the first, weights [B]."""
+        self, graph: StateGraph, penalty: "Penalty", comparisons: Comparisons
+    ) -> Iterator[tuple[int, Floats, Floats, int, Floats]]:
+        """Blocks of B values: steps to go, the two sides [N, B], number of the first value, weights [B]."""
         weights, first = self.weights(graph, penalty), 0
         for values in self.blocks(graph, penalty):
             width = values.shape[1]
             block = np.ones(width) if weights is None else weights[first : first + width]
-            if penalty.rollout is True:
-                values = rollout_values(graph.require_idle("a rollout"), values, discount=penalty.rollout_discount)
             here, there = self.sides(graph, penalty, values)
-            for steps in range(int(to_go.max(initial=0)) + 1):
+            if penalty.rollout is True:
+                idle, one = graph.require_idle("a rollout"), here is there
+                here = rollout_values(idle, here, discount=penalty.rollout_discount)
+                there = here if one else rollout_values(idle, there, discount=penalty.rollout_discount)
+            for steps in range(int(comparisons.to_go.max(initial=0)) + 1):
                 if steps:
                     idle = graph.require_idle("a rollout")
-                    here, there = idle @ here, idle @ there
-                yield np.flatnonzero(to_go == steps), here, there, first, block
+                    here = idle @ here
+                    there = there if comparisons.reference.still else idle @ there
+                yield steps, here, there, first, block
             first += width
 
 

@@ -1,16 +1,15 @@
 """Differences of values: `D(s; b) = sum_k w_k f(V_k(b) - V_k(s))` for many comparisons at once."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from impactrl.measures.baselines import Reference
 from impactrl.measures.comparisons import Comparisons
 
-__all__ = ["CODES", "NORMS", "SUMMARIES", "VALUE_SCALES", "Differences", "Sides", "Sums"]
+__all__ = ["CODES", "NORMS", "SUMMARIES", "VALUE_SCALES", "Differences", "Sums"]
 
 SUMMARIES = ("decrease", "increase", "absolute")
 CODES = (*SUMMARIES, "least", "own")
@@ -18,6 +17,7 @@ CODES = (*SUMMARIES, "least", "own")
 value of the state itself."""
 VALUE_SCALES = ("none", "per-value", "sum")
 NORMS = ("L1", "L2", "Linf")
+CHUNK = 1 << 14
 ZERO = 1e-9  # values are solved to 1e-10: what is smaller counts as 0, and scales by 1
 
 Floats = NDArray[np.float64]
@@ -41,92 +41,113 @@ class Differences:
     inside: bool
     epsilon: float
 
-    def shares(self, reference: Reference) -> Floats:
-        """[M, G] how much each case of a reference counts in the end."""
-        if reference.combine != "each":
-            return np.ones((len(reference.share), 1))
-        if self.inside:
-            return reference.share
-        return (reference.share[:, :, None] * reference.probability).reshape(len(reference.share), -1)
-
-    def sides(self, comparisons: Comparisons, here: Floats, there: Floats) -> "Sides":
-        """The two sides of comparisons, given the values [N, B] that each is judged by."""
-        reference = comparisons.reference
-        case: NDArray[np.int64] = reference.node.reshape(len(reference.node), -1)
-        if reference.combine != "each" or (self.inside and reference.node.shape[2] > 1):
-            values = _mixed(there, reference.node, reference.probability)
-            if reference.combine != "each":
-                mean = (reference.share[:, :, None] * values).sum(axis=1)
-                greedy = (1 - self.epsilon) * values.max(axis=1) + self.epsilon * mean
-                values = (mean if reference.combine == "mean" else greedy)[:, None]
-            there = values.reshape(-1, there.shape[1])
-            case = np.arange(len(there)).reshape(values.shape[:2])
-        node = comparisons.node[:, 0]
-        if comparisons.node.shape[1] > 1:
-            here = _mixed(here, comparisons.node[:, None], comparisons.probability[:, None])[:, 0]
-            node = np.arange(len(here))
-        return Sides(np.ascontiguousarray(here), node, np.ascontiguousarray(there), case, comparisons.memory)
-
-    def terms(self, comparisons: Comparisons, here: Floats, there: Floats) -> Floats:
-        """[P, B] what each value adds to the deviations, before weights and norm."""
-        sides = self.sides(comparisons, here, there)
-        each = _terms(*sides, CODES.index(self.code), VALUE_SCALES.index(self.scale))
-        mean: Floats = np.einsum("pgk,pg->pk", each, self.shares(comparisons.reference)[comparisons.memory])
-        return mean
-
-
-class Sides(NamedTuple):
-    """Rows of two tables, pair by pair.
-
-    Attributes:
-        here: the values of the agent's side, [., B].
-        node: [P] row of `here` of each comparison.
-        there: the values of the baseline's side, [., B].
-        case: [M, G] rows of `there`, of each case of a reference.
-        memory: [P] row of `case` of each comparison.
-    """
-
-    here: Floats
-    node: NDArray[np.int64]
-    there: Floats
-    case: NDArray[np.int64]
-    memory: NDArray[np.int64]
-
 
 class Sums:
-    """The deviations of P comparisons, summed up over blocks of values.
+    """The deviations of P comparisons, summed up over blocks of values. Each distinct pair of sides is taken once.
 
     Args:
         rules: how values are compared.
         comparisons: all of them.
+        threads: how many at once; the results do not depend on it.
+        squares: sum up the squares of the terms, too, for `errors`.
     """
 
-    def __init__(self, rules: Differences, comparisons: Comparisons) -> None:
-        self.rules, self.comparisons = rules, comparisons
-        self.share = rules.shares(comparisons.reference)[comparisons.memory]
-        self.total, self.size = np.zeros_like(self.share), np.zeros_like(self.share)
+    def __init__(
+        self, rules: Differences, comparisons: Comparisons, *, threads: int = 1, squares: bool = False
+    ) -> None:
+        self.rules, self.comparisons, self.threads = rules, comparisons, threads
+        reference = comparisons.reference
+        self.combined = reference.combine != "each" or (rules.inside and reference.node.shape[2] > 1)
+        if reference.combine != "each":
+            case, share = np.arange(len(reference.node))[:, None], np.ones((len(reference.node), 1))
+        elif self.combined:
+            case, share = np.arange(reference.share.size).reshape(reference.share.shape), reference.share
+        else:
+            case = reference.node.reshape(len(reference.node), -1)
+            share = (reference.share[:, :, None] * reference.probability).reshape(case.shape)
+        self.mixed = comparisons.node.shape[1] > 1
+        node = np.arange(len(comparisons)) if self.mixed else comparisons.node[:, 0]
 
-    def add(self, rows: NDArray[np.int64], here: Floats, there: Floats, weights: Floats) -> None:
-        """Adds a block of values [N, B] of weights [B], for some of the comparisons."""
-        total, size = self.total[rows], self.size[rows]
-        _accumulate(
-            *self.rules.sides(self.comparisons.part(rows), here, there),
-            weights,
-            CODES.index(self.rules.code),
-            VALUE_SCALES.index(self.rules.scale),
-            NORMS.index(self.rules.norm),
-            total,
-            size,
-        )
-        self.total[rows], self.size[rows] = total, size
+        self.share = share[comparisons.memory]  # [P, G]
+        real = self.share > 0
+        cases, clock = int(case.max(initial=0)) + 1, int(comparisons.to_go.max(initial=0)) + 1
+        codes = (node[:, None] * cases + case[comparisons.memory]) * clock + comparisons.to_go[:, None]
+        distinct, inverse = np.unique(codes[real], return_inverse=True)
+        self.pair = np.zeros(real.shape, dtype=np.int64)  # [P, G] number of each pair
+        self.pair[real] = inverse
+        self.node, self.case, self.to_go = distinct // clock // cases, distinct // clock % cases, distinct % clock
+        self.total, self.size = np.zeros(len(distinct)), np.zeros(len(distinct))
+        self.squares = np.zeros(len(distinct) if squares else 0)
+
+    def add(self, steps: int, here: Floats, there: Floats, weights: Floats) -> None:
+        """Adds a block of values [N, B] of weights [B], for the comparisons that have so many steps to go."""
+        here, there = self._sides(here, there)
+        pairs = np.flatnonzero(self.to_go == steps)
+        total, size = self.total[pairs], self.size[pairs]
+        squares = self.squares[pairs] if len(self.squares) else np.zeros((0,))
+        rules = self.rules
+        codes = CODES.index(rules.code), VALUE_SCALES.index(rules.scale), NORMS.index(rules.norm)
+
+        def part(rows: slice) -> None:
+            chosen = pairs[rows]
+            sums = total[rows], size[rows], squares[rows]
+            _accumulate(here, self.node[chosen], there, self.case[chosen], weights, *codes, *sums)
+
+        chunks = [slice(first, first + CHUNK) for first in range(0, len(pairs), CHUNK)]
+        with ThreadPoolExecutor(self.threads) as pool:
+            list(pool.map(part, chunks))
+        self.total[pairs], self.size[pairs] = total, size
+        if len(self.squares):
+            self.squares[pairs] = squares
+
+    def errors(self, count: int, population: int) -> Floats:
+        """[P] standard error of the mean over `count` values as an estimate of that over the whole population.
+
+        Of a sample without repetition; where a reference has several cases, the mean of their errors, which is an upper
+        bound.
+        """
+        variance = np.maximum(self.squares / count - (self.total / count) ** 2, 0.0) * count / max(count - 1, 1)
+        each = np.sqrt(variance / count * (1 - count / population))
+        mean: Floats = (each[self.pair] * self.share).sum(axis=1)
+        return mean
+
+    def units(self) -> Floats:
+        """[Q] what the sums are divided by: under the scale "sum", the total of the baseline's values."""
+        return np.where((self.rules.scale == "sum") & (self.size > ZERO), self.size, 1.0)
 
     def deviations(self) -> Floats:
         """[P]."""
         each = np.sqrt(self.total) if self.rules.norm == "L2" else self.total
-        if self.rules.scale == "sum":
-            each = each / np.where(self.size > ZERO, self.size, 1.0)
-        mean: Floats = (each * self.share).sum(axis=1)
+        mean: Floats = ((each / self.units())[self.pair] * self.share).sum(axis=1)
         return mean
+
+    def terms(self, steps: int, here: Floats, there: Floats) -> Floats:
+        """[P, B] what each value adds to the deviations, before weights and norm; 0 where other steps are to go.
+
+        Under the scale "sum" only once all blocks are added.
+        """
+        here, there = self._sides(here, there)
+        each = _terms(
+            here, self.node, there, self.case, CODES.index(self.rules.code), VALUE_SCALES.index(self.rules.scale)
+        )
+        each[self.to_go != steps] = 0.0
+        each /= self.units()[:, None]
+        mean: Floats = np.einsum("pgk,pg->pk", each[self.pair], self.share)
+        return mean
+
+    def _sides(self, here: Floats, there: Floats) -> tuple[Floats, Floats]:
+        """The rows that pairs are of: `node` of the first, `case` of the second."""
+        comparisons, reference = self.comparisons, self.comparisons.reference
+        if self.combined:
+            values = _mixed(there, reference.node, reference.probability)
+            if reference.combine != "each":
+                mean = (reference.share[:, :, None] * values).sum(axis=1)
+                greedy = (1 - self.rules.epsilon) * values.max(axis=1) + self.rules.epsilon * mean
+                values = mean if reference.combine == "mean" else greedy
+            there = values.reshape(-1, there.shape[1])
+        if self.mixed:
+            here = _mixed(here, comparisons.node[:, None], comparisons.probability[:, None])[:, 0]
+        return np.ascontiguousarray(here), np.ascontiguousarray(there)
 
 
 def _mixed(values: Floats, node: NDArray[np.int64], probability: Floats) -> Floats:
@@ -161,48 +182,42 @@ def _accumulate(
     node: NDArray[np.int64],
     there: Floats,
     case: NDArray[np.int64],
-    memory: NDArray[np.int64],
     weights: Floats,
     code: int,
     scale: int,
     norm: int,
     total: Floats,
     size: Floats,
+    squares: Floats,
 ) -> None:
-    """Adds to `total` and `size` [P, G]: sum, sum of squares or maximum of the terms, and of the baseline's values."""
-    for p in range(len(node)):
-        mine = here[node[p]]
-        for g in range(case.shape[1]):
-            other = there[case[memory[p], g]]
-            sums, most, units = 0.0, total[p, g], 0.0
+    """Adds to [Q] `total` the sum, sum of squares or maximum of the terms, to `size` that of the baseline's values."""
+    for q in range(len(node)):
+        mine, other = here[node[q]], there[case[q]]
+        sums, most, units = 0.0, total[q], 0.0
+        for k in range(len(weights)):
+            term = _term(mine[k], other[k], code, scale)
+            if norm == 0:
+                sums += weights[k] * term
+            elif norm == 1:
+                sums += weights[k] * term * term
+            else:
+                most = max(most, weights[k] * term)
+            if scale == 2:
+                units += weights[k] * abs(other[k])
+        total[q] = most if norm == 2 else total[q] + sums
+        size[q] += units
+        if len(squares):
             for k in range(len(weights)):
-                term = _term(mine[k], other[k], code, scale)
-                if norm == 0:
-                    sums += weights[k] * term
-                elif norm == 1:
-                    sums += weights[k] * term * term
-                else:
-                    most = max(most, weights[k] * term)
-                if scale == 2:
-                    units += weights[k] * abs(other[k])
-            total[p, g] = most if norm == 2 else total[p, g] + sums
-            size[p, g] += units
+                squares[q] += _term(mine[k], other[k], code, scale) ** 2
 
 
 @numba.njit(cache=True, nogil=True)
 def _terms(
-    here: Floats,
-    node: NDArray[np.int64],
-    there: Floats,
-    case: NDArray[np.int64],
-    memory: NDArray[np.int64],
-    code: int,
-    scale: int,
+    here: Floats, node: NDArray[np.int64], there: Floats, case: NDArray[np.int64], code: int, scale: int
 ) -> Floats:
-    """[P, G, B] the terms themselves."""
-    result = np.empty((len(node), case.shape[1], here.shape[1]))
-    for p in range(len(node)):
-        for g in range(case.shape[1]):
-            for k in range(here.shape[1]):
-                result[p, g, k] = _term(here[node[p], k], there[case[memory[p], g], k], code, scale)
+    """[Q, B] the terms themselves."""
+    result = np.empty((len(node), here.shape[1]))
+    for q in range(len(node)):
+        for k in range(here.shape[1]):
+            result[q, k] = _term(here[node[q], k], there[case[q], k], code, scale)
     return result

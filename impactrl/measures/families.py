@@ -1,14 +1,18 @@
 """The published value families: what can be had from a state."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from impactrl.components import closure_differences
 from impactrl.errors import ImpactError, require_known
-from impactrl.measures.deviations import ValueFamily
+from impactrl.graph import certain as certain_outcomes
+from impactrl.measures.comparisons import Comparisons
+from impactrl.measures.deviations import Comparer, ValueFamily
+from impactrl.measures.differences import SUMMARIES, Sums
 from impactrl.measures.empowerment import empowerment
 from impactrl.measures.state_graph import StateGraph
 from impactrl.measures.values import (
@@ -16,7 +20,7 @@ from impactrl.measures.values import (
     departure_values,
     inaction_values,
     power,
-    reachability,
+    reachability_columns,
 )
 
 if TYPE_CHECKING:
@@ -35,6 +39,7 @@ __all__ = [
 ]
 
 STATES = "states"
+BLOCK_BYTES = 1 << 28
 NO_OBJECTS = frozenset({"agent", "wall"})
 Floats = NDArray[np.float64]
 
@@ -55,9 +60,10 @@ def node_utilities(graph: StateGraph, penalty: "Penalty") -> Floats:
     if isinstance(given, int):
         return np.random.default_rng(penalty.seed).random((graph.size, given))
     assert isinstance(given, tuple)
-    states = graph.mdp.states
     if callable(given[0]):
-        table = np.array([[float(u(s)) for u in given] for s in states])
+        table = np.stack(
+            [_of_every_state(graph, name, u) for name, u in zip(utility_names(given), given, strict=True)], 1
+        )
     else:
         table = np.array(given, dtype=np.float64)
     if len(table) != graph.mdp.num_states:
@@ -65,6 +71,18 @@ def node_utilities(graph: StateGraph, penalty: "Penalty") -> Floats:
             f"utilities must have one row for each of the {graph.mdp.num_states} states of the task, not {len(table)}"
         )
     return _node_rows(graph, table, "utilities")
+
+
+def _of_every_state(graph: StateGraph, name: str, function: Callable[[Any], float]) -> Floats:
+    """[S] what a function given by the user says of every state."""
+    numbers = np.array([float(function(s)) for s in graph.mdp.states])
+    wrong = np.flatnonzero(~np.isfinite(numbers))
+    if len(wrong):
+        raise ImpactError(
+            f"{name} must be a finite number in every state; it is {numbers[wrong[0]]} in state "
+            f"{graph.mdp.states[wrong[0]]!r}"
+        )
+    return numbers
 
 
 def _node_rows(graph: StateGraph, table: Floats, what: str) -> Floats:
@@ -89,13 +107,42 @@ class RelativeReachability(ValueFamily):
     formula: ClassVar[str] = "mean over states x of max(0, R(b; x) - R(s; x)), R = discounted reachability"
     source: ClassVar[str] = "Krakovna et al. 2019, arXiv 1806.01186, section 3"
     summary: ClassVar[str | None] = "decrease"
-    reads: ClassVar[frozenset[str]] = frozenset({"goals"})
+    reads: ClassVar[frozenset[str]] = frozenset({"goals", "horizon"})
 
     def values(self, graph: StateGraph, penalty: "Penalty") -> Floats:
         """The reachability of every goal from every node."""
+        return np.concatenate(list(self.blocks(graph, penalty)), axis=1)
+
+    def blocks(self, graph: StateGraph, penalty: "Penalty") -> Iterator[Floats]:
+        """As `values`, for so many goals at a time that a block takes at most 256 MiB."""
         # With rollouts to the end of a plan, the horizon is the length of that plan.
         horizon = penalty.horizon if penalty.rollout != "end" else None
-        return reachability(graph, discount=penalty.discount, horizon=horizon)[:, goal_nodes(graph, penalty)]
+        columns = reachability_columns(graph, discount=penalty.discount, horizon=horizon)
+        goals = goal_nodes(graph, penalty)
+        width = max(64, BLOCK_BYTES // (8 * graph.size) // 64 * 64)
+        for first in range(0, len(goals), width):
+            yield columns(goals[first : first + width])
+
+    def population(self, graph: StateGraph, penalty: "Penalty") -> int | None:
+        """Of how many states the goals are a sample."""
+        return None if len(goal_nodes(graph, penalty)) == graph.size else graph.size
+
+    def fit(self, graph: StateGraph, penalty: "Penalty") -> Comparer:
+        """The comparison of values; without a discount by counting, where every action has one outcome."""
+        plain = penalty.rollout is False and penalty.horizon is None and penalty.norm == "L1"
+        plain = plain and penalty.scale not in ("per-value", "sum") and penalty.effective_summary in SUMMARIES
+        if plain and penalty.discount == 1 and penalty.goals == "all" and certain_outcomes(graph.probability):
+            return lambda comparisons: self._counted(graph, penalty, comparisons)
+        return super().fit(graph, penalty)
+
+    def _counted(self, graph: StateGraph, penalty: "Penalty", comparisons: Comparisons) -> Floats:
+        """The share of states that can be reached from one side only; the same numbers without a table."""
+        sums = Sums(self.rules(penalty), comparisons)
+        if sums.mixed or sums.combined:
+            return super().fit(graph, penalty)(comparisons)
+        lost, gained = closure_differences(graph.successor, graph.probability, sums.node, sums.case)
+        sums.total[:] = {"decrease": lost, "increase": gained, "absolute": lost + gained}[penalty.effective_summary]
+        return sums.deviations() / graph.size
 
     def names(self, graph: StateGraph, penalty: "Penalty") -> Sequence[str]:
         """The goals."""
@@ -117,12 +164,14 @@ class FutureTasks(RelativeReachability):
     summary: ClassVar[str | None] = None
 
     def check(self, penalty: "Penalty") -> None:
-        """Refuses rollouts, too: the bonus has none."""
+        """Refuses rollouts, too: the bonus has none. Nor has a bonus a unit of impact."""
         super().check(penalty)
         if penalty.rollout is not False:
             raise ImpactError(
                 "future_tasks is a bonus for what can be reached from the state itself: it has no rollout"
             )
+        if penalty.scale == "impact-unit":
+            raise ImpactError("future_tasks is a bonus: there is no unit of impact to divide it by; leave scale out")
 
     def code(self, penalty: "Penalty") -> str:
         """The smaller of two values; without a baseline the state's own."""
@@ -237,6 +286,7 @@ class Empowerment(ValueFamily):
     label: ClassVar[str] = "empowerment"
     formula: ClassVar[str] = "|E_n(b) - E_n(s)|, E_n the channel capacity from n actions to the state after them"
     source: ClassVar[str] = "Amodei et al. 2016, arXiv 1606.06565, section 3; Salge et al. 2014, arXiv 1310.1863"
+    reads: ClassVar[frozenset[str]] = frozenset({"horizon"})
 
     def values(self, graph: StateGraph, penalty: "Penalty") -> Floats:
         """n-step empowerment; n is the penalty's horizon."""
@@ -281,31 +331,33 @@ class Features(ValueFamily):
 
 def state_features(graph: StateGraph, penalty: "Penalty") -> tuple[Floats, Floats, list[str]]:
     """[S, K] features of every state of the task, [K] their weights, [K] their names."""
-    mdp = graph.mdp
-    own = penalty.features is not None and all(callable(value) for _, value in penalty.features)
-    names, table = ([], np.empty((mdp.num_states, 0))) if own else _world_features(graph)
-    given = dict(penalty.features) if penalty.features is not None else dict.fromkeys(names, 1.0)
-    columns, weights = [], []
-    for name, value in given.items():
+    known: dict[str, Floats] = {}
+    if penalty.features is None or not all(callable(value) for _, value in penalty.features):
+        known = _world_features(graph)
+    columns, weights = {}, []
+    for name, value in penalty.features or dict.fromkeys(known, 1.0).items():
         if callable(value):
-            columns.append(np.array([float(value(s)) for s in mdp.states]))
+            columns[name] = _of_every_state(graph, f"feature {name!r}", value)
             weights.append(1.0)
         else:
-            require_known("feature", name, names)
-            columns.append(table[:, names.index(name)])
+            columns[name] = known[require_known("feature", name, known)]
             weights.append(float(value))
-    return np.stack(columns, axis=1), np.array(weights), list(given)
+    return np.stack(list(columns.values()), axis=1), np.array(weights), list(columns)
 
 
-def _world_features(graph: StateGraph) -> tuple[list[str], Floats]:
-    """The features that the world names; else how often each of its objects stands on the board."""
+def _world_features(graph: StateGraph) -> dict[str, Floats]:
+    """[S] of each feature that the world names; else how often each of its objects stands on the board."""
     mdp = graph.mdp
     if mdp.feature_names:
-        return list(mdp.feature_names), np.array([mdp.features(s) for s in mdp.states], dtype=np.float64)
-    objects = {sprite: c for c, sprite in mdp.tiles.items() if sprite not in NO_OBJECTS}
-    if not objects:
+        table = np.array([mdp.features(s) for s in mdp.states], dtype=np.float64)
+        return dict(zip(mdp.feature_names, table.T, strict=True))
+    characters: dict[str, list[int]] = {}
+    for c, sprite in mdp.tiles.items():
+        if sprite not in NO_OBJECTS:
+            characters.setdefault(sprite, []).append(ord(c))
+    if not characters:
         raise ImpactError(
             "this world names no features and no tiles to count; give features = {name: function of the state}"
         )
-    boards = [mdp.draw(s) for s in mdp.states]
-    return list(objects), np.array([[(b == ord(c)).sum() for c in objects.values()] for b in boards], dtype=np.float64)
+    boards = np.array([mdp.draw(s) for s in mdp.states])
+    return {sprite: np.isin(boards, own).sum(axis=(1, 2)).astype(np.float64) for sprite, own in characters.items()}

@@ -11,6 +11,7 @@ from impactrl.mdp import TabularMDP
 from impactrl.measures.baselines import Baseline, Nodes
 from impactrl.measures.comparisons import Comparisons
 from impactrl.measures.deviations import Deviation, ValueFamily
+from impactrl.measures.differences import VALUE_SCALES
 from impactrl.measures.impact import Contributions, Impact, Place
 from impactrl.measures.pairwise import NoDeviation
 from impactrl.measures.product import NO_MEMORY, Product, product
@@ -31,14 +32,24 @@ def fit(penalty: "Penalty", deviation: Deviation, mdp: TabularMDP) -> Impact:
         return Impact(penalty=penalty, mdp=mdp, state=states, memory=np.full_like(states, NO_MEMORY), deviation=nothing)
     graph = state_graph(mdp, penalty.terminal, penalty.policy)
     baseline = (deviation.baseline or penalty.baseline_choice).fit(graph, penalty)
-    both = product(mdp, graph, baseline, penalty.horizon if penalty.rollout == "end" else None)
+    plan = penalty.horizon if penalty.rollout == "end" else mdp.time_limit if penalty.time_limit_ends else None
+    both = product(mdp, graph, baseline, plan=plan, last_counts=penalty.time_limit_ends)
     judged = _Judged(penalty, deviation, mdp, graph, baseline, both)
+    error = None
+    if isinstance(deviation, ValueFamily) and deviation.population(graph, penalty) is not None:
+        estimate = judged.deviations(lambda comparisons: deviation.estimate(graph, penalty, comparisons), columns=2)
+        raw = estimate[..., 0]
+        error = estimate[..., 1] if penalty.scale in VALUE_SCALES and penalty.norm == "L1" else None
+    else:
+        compare = deviation.fit(graph, penalty)
+        raw = judged.deviations(lambda comparisons: compare(comparisons)[:, None])[..., 0]
     return Impact(
         penalty=penalty,
         mdp=both.mdp,
         state=both.state,
         memory=both.memory,
-        deviation=scaled(judged.deviations(deviation.fit(graph, penalty)), both, penalty, mdp),
+        deviation=scaled(raw, both, penalty, mdp),
+        standard_error=error,
         _terms=judged.contributions(deviation) if isinstance(deviation, ValueFamily) else None,
     )
 
@@ -62,28 +73,38 @@ class _Judged:
     def transitions(self) -> tuple[NDArray[np.bool_], Nodes, Nodes, Nodes]:
         """Of all transitions [X, A, L]: which there are; node and memory to judge, steps to go.
 
-        The step that leaves the graph is judged by the pair before it.
+        The step that leaves the graph is judged by the pair before it, and so is one at the time limit if that counts
+        as an end.
         """
         both, node = self.both, self.graph.node.astype(np.int64)
         step = both.moves
         after = node[step.of(self.mdp.next_state[both.state])]
-        left = after < 0
+        left = (after < 0) | self.cut_off[:, None, None]
         before = np.broadcast_to(node[both.state][:, None, None], after.shape)
         real = (step.probability > 0) & ~both.mdp.terminal[:, None, None] & (before >= 0)
         memory = np.where(left, both.memory[:, None, None], step.memory)
-        to_go = np.maximum(both.to_go - 1, 0)[:, None, None] + left
-        return real, np.where(left, before, after), memory, np.where(real & (both.to_go > 0)[:, None, None], to_go, 0)
+        ahead = both.to_go if self.penalty.rollout == "end" else np.zeros_like(both.to_go)
+        to_go = np.where(left, ahead[:, None, None], np.maximum(ahead - 1, 0)[:, None, None])
+        return real, np.where(left, before, after), memory, np.where(real, to_go, 0)
 
-    def deviations(self, compare: Callable[[Comparisons], NDArray[np.float64]]) -> NDArray[np.float64]:
-        """[X, A, L] D of every transition; each distinct comparison is made once."""
+    @property
+    def cut_off(self) -> NDArray[np.bool_]:
+        """[X] where the next step is the last one before a time limit that counts as an end."""
+        return self.both.to_go == 1 if self.penalty.time_limit_ends else np.zeros(len(self.both.state), dtype=np.bool_)
+
+    def deviations(
+        self, compare: Callable[[Comparisons], NDArray[np.float64]], columns: int = 1
+    ) -> NDArray[np.float64]:
+        """[X, A, L, C] the columns of `compare` for every transition; each distinct comparison is made once."""
         real, node, memory, to_go = self.transitions()
-        result = np.zeros(real.shape)
+        result = np.zeros((*real.shape, columns))
         if self.whole:
             stays = self.graph.node[self.both.moves.of(self.mdp.next_state[self.both.state])] >= 0
+            stays &= ~self.cut_off[:, None, None]
             rows = (real & stays).any(axis=2)
             if rows.any():
                 result[rows] = compare(self._together(real & stays, node, memory, to_go, rows))[:, None]
-            result *= real
+            result *= real[..., None]
             single = real & ~stays
         else:
             single = real
@@ -94,7 +115,7 @@ class _Judged:
         self, node: Nodes, memory: Nodes, to_go: Nodes, compare: Callable[[Comparisons], NDArray[np.float64]]
     ) -> NDArray[np.float64]:
         if not len(node):
-            return np.empty(0)
+            return np.zeros((0, 1))
         base, clock = self.baseline.memories(self.graph), int(to_go.max(initial=0)) + 1
         codes, inverse = np.unique((node * base + memory) * clock + to_go, return_inverse=True)
         pair = codes // clock
@@ -135,6 +156,7 @@ class _Judged:
             names = list(family.names(self.graph, self.penalty))
             table = np.zeros((len(places), len(names)))
             stays = self.graph.node[self.both.moves.of(self.mdp.next_state[self.both.state])] >= 0
+            stays &= ~self.cut_off[:, None, None]
             at = tuple(np.array(places, dtype=np.int64).T)
             together = real[at] & stays[at] & self.whole
             rows = np.zeros(real.shape[:2], dtype=np.bool_)

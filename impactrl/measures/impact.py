@@ -36,6 +36,7 @@ class Impact:
         state: [X] id of each state in the task's own MDP.
         memory: [X] what the baseline remembers there, -1 for nothing.
         deviation: [X, A, K] float64, D of every transition; 0 on padding and in terminal states.
+        standard_error: [X, A, K] of D as an estimate, where the penalty samples goals; else None.
     """
 
     penalty: "Penalty"
@@ -43,6 +44,7 @@ class Impact:
     state: NDArray[np.int64]
     memory: NDArray[np.int64]
     deviation: NDArray[np.float64]
+    standard_error: NDArray[np.float64] | None = None
     _terms: Contributions | None = None
 
     @cached_property

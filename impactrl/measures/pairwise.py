@@ -12,9 +12,9 @@ from impactrl.errors import ImpactError
 from impactrl.measures.baselines import Baseline, BaselineChoice, Nodes, Reference, certain
 from impactrl.measures.comparisons import Comparisons
 from impactrl.measures.deviations import Comparer, Deviation, PairDeviation
-from impactrl.measures.families import state_features
+from impactrl.measures.families import BLOCK_BYTES, state_features
 from impactrl.measures.state_graph import StateGraph
-from impactrl.measures.values import reachability
+from impactrl.measures.values import reachability, reachability_columns
 
 if TYPE_CHECKING:
     from impactrl.measures.penalty import Penalty
@@ -45,12 +45,27 @@ class Unreachability(PairDeviation):
     label: ClassVar[str] = "UR"
     formula: ClassVar[str] = "1 - R(s; b), R = discounted reachability"
     source: ClassVar[str] = "Krakovna et al. 2019, arXiv 1806.01186, section 3"
+    reads: ClassVar[frozenset[str]] = frozenset({"horizon"})
 
     def pairs(self, graph: StateGraph, penalty: "Penalty") -> Pairs:
         """One minus the reachability of one node from the other."""
         horizon = penalty.horizon if penalty.rollout != "end" else None
-        table = reachability(graph, discount=penalty.discount, horizon=horizon)
-        return lambda node, reference: 1 - table[node, reference]
+        if penalty.rollout is not False:  # all pairs will be asked for
+            table = reachability(graph, discount=penalty.discount, horizon=horizon)
+            return lambda node, reference: 1 - table[node, reference]
+        columns_of = reachability_columns(graph, discount=penalty.discount, horizon=horizon)
+
+        def pairs(node: Nodes, reference: Nodes) -> Floats:
+            goals, which = np.unique(reference, return_inverse=True)
+            order = np.argsort(which, kind="stable")
+            result, width = np.empty(len(node)), max(64, BLOCK_BYTES // (8 * graph.size) // 64 * 64)
+            for first in range(0, len(goals), width):
+                columns = columns_of(goals[first : first + width])
+                rows = order[slice(*np.searchsorted(which[order], [first, first + width]))]
+                result[rows] = 1 - columns[node[rows], which[rows] - first]
+            return result
+
+        return pairs
 
 
 @dataclass(frozen=True)

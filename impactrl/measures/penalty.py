@@ -1,7 +1,7 @@
 """`Penalty`: one row of choices. Fitted to a task it becomes the impact of every transition."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,13 +11,13 @@ import numpy as np
 from impactrl.errors import ImpactError, real_number, require_one_of, whole_number
 from impactrl.mdp import TabularMDP
 from impactrl.measures.baselines import BaselineChoice
-from impactrl.measures.deviations import SCALES, Deviation
+from impactrl.measures.deviations import SCALES, Deviation, ValueFamily
 from impactrl.measures.differences import NORMS, SUMMARIES
 from impactrl.measures.families import STATES
 from impactrl.measures.fitting import fit
 from impactrl.measures.impact import Impact
 from impactrl.measures.pairwise import DIVERGENCES, NoDeviation
-from impactrl.measures.registry import baseline_named, deviation_named, name_of
+from impactrl.measures.registry import baseline_named, deviation_named, name_of, require_object
 from impactrl.measures.state_graph import TERMINAL_RULES
 
 __all__ = ["Penalty"]
@@ -48,7 +48,7 @@ class Penalty:
         weight: of the penalty against the reward.
         discount: inside the values (of reachability per step, of utilities), in [0, 1].
         rollout: compare along rollouts of no-ops from both states (delayed effects), in discounted mean; "end": at the
-            end of a plan of `horizon` steps, the rest of which is spent doing nothing.
+            end of a plan of `horizon` steps, the rest of which is spent doing nothing (the start baseline stays).
         rollout_discount: of discounted rollouts, in [0, 1).
         horizon: steps of a plan (rollout "end"), of reachability (being there after exactly so many), of empowerment
             where None means 3.
@@ -65,6 +65,8 @@ class Penalty:
         nonterminal_weight: factor on every step that does not end the episode.
         terminal: "previous": terminal states are no states of the measure, and the step that ends the episode is
             charged for the pair before it. "absorbing": they are states that nothing follows.
+        time_limit_ends: whether the step at which an episode is cut off is charged like one that ends it, as in the
+            program of Krakovna et al. States then know how many steps are left.
         inaction: of a random course of inaction: "exact", the distribution over all courses; "sampled", one course that
             shares the world's random numbers. None: such worlds are refused.
         policy: what stands for doing nothing, in baselines and rollouts: the name of an action, "random", or a table of
@@ -83,7 +85,7 @@ class Penalty:
         allowed: of whitelist: changes of a cell's character that cost nothing, "c>c'" with * for any. None: what the
             agent's own figure does.
         divergence: of detectability: "total_variation", "jensen_shannon" or "kl".
-        floor: smallest probability of the baseline that "kl" reckons with.
+        floor: smallest probability of the baseline that "kl" reckons with, in (0, 1].
         seed: of drawn utilities and goals, and of sampled inaction in an environment.
 
     Raises:
@@ -107,6 +109,7 @@ class Penalty:
     unit_action: str | None = None
     nonterminal_weight: float = 1.0
     terminal: str = "previous"
+    time_limit_ends: bool = False
     inaction: str | None = None
     policy: str | tuple[int, ...] | None = None
     epsilon: float = 0.1
@@ -125,7 +128,7 @@ class Penalty:
         for name in ("deviation", "baseline"):
             given = getattr(self, name)
             if not isinstance(given, str):
-                _require_object(name, given)
+                require_object(name, given)
                 put(self, name, name_of(given) or given)
         deviation, _ = self.deviation_choice, self.baseline_choice
         options = {
@@ -138,6 +141,7 @@ class Penalty:
             "inaction": (None, "exact", "sampled"),
             "attainable": ("arrival", "departure"),
             "clip": (False, True),
+            "time_limit_ends": (False, True),
             "divergence": DIVERGENCES,
         }
         for name, allowed in options.items():
@@ -147,13 +151,15 @@ class Penalty:
             if not (math.isfinite(value) and value >= 0):
                 raise ImpactError(f"{name} must be a number of at least 0, not {value}")
             put(self, name, value)
-        for name, top in (("discount", "]"), ("epsilon", "]"), ("floor", "]"), ("rollout_discount", ")")):
+        intervals = {"discount": "[0, 1]", "epsilon": "[0, 1]", "floor": "(0, 1]", "rollout_discount": "[0, 1)"}
+        for name, interval in intervals.items():
             value = real_number(name, getattr(self, name))
-            if not (0 <= value < 1 or (value == 1 and top == "]")):
-                raise ImpactError(f"{name} must be in [0, 1{top}, not {value}")
+            if not (0 < value < 1 or (value == 0 and interval[0] == "[") or (value == 1 and interval[-1] == "]")):
+                raise ImpactError(f"{name} must be in {interval}, not {value}")
             put(self, name, value)
         put(self, "rollout", "end" if self.rollout == "end" else bool(self.rollout))
         put(self, "clip", bool(self.clip))
+        put(self, "time_limit_ends", bool(self.time_limit_ends))
         put(self, "seed", whole_number("seed", self.seed, at_least=0))
         if self.horizon is not None:
             put(self, "horizon", whole_number("horizon", self.horizon, at_least=1))
@@ -170,7 +176,10 @@ class Penalty:
 
     def _check_combinations(self) -> None:
         if self.scale == "discount" and self.discount == 1:
-            raise ImpactError("scale='discount' multiplies by 1 - discount, which is 0 with discount=1")
+            raise ImpactError(
+                "scale='discount' multiplies by 1 - discount, which is 0 with discount=1: give a smaller discount, or "
+                "leave scale out"
+            )
         if self.scale == "sum" and self.norm != "L1":
             raise ImpactError(f"scale='sum' divides one total by another: it goes with norm='L1', not {self.norm!r}")
         if self.scale == "gap" and self.summary not in (None, "increase"):
@@ -179,6 +188,8 @@ class Penalty:
             raise ImpactError("unit_action is the unit of scale='impact-unit': give both, or none of them")
         if self.rollout == "end" and self.horizon is None:
             raise ImpactError("rollout='end' compares at the end of a plan: give its length, as horizon=9")
+        if self.time_limit_ends and self.rollout == "end":
+            raise ImpactError("rollout='end' ends episodes with its plan: leave time_limit_ends out")
         if self.policy is not None and self.baseline == "inaction":
             raise ImpactError("the inaction baseline follows the no-op; with another policy it is baseline='policy'")
         if self.inaction is not None and self.baseline not in ("inaction", "policy"):
@@ -190,6 +201,11 @@ class Penalty:
             raise ImpactError(
                 "a sampled course of inaction is one state, so no expectation can be taken of its values: use "
                 "inaction='exact', or expectation='outside' and another deviation than detectability"
+            )
+        if self.baseline == "adversarial" and not isinstance(self.deviation_choice, ValueFamily | NoDeviation):
+            raise ImpactError(
+                f"baseline='adversarial' takes the best of several values, and {self.deviation_name} has none: use "
+                "average, average_other or random"
             )
         if self.baseline == "none" and self.deviation not in ("none", "future_tasks"):
             raise ImpactError(f"{self.deviation_name} compares two states: baseline='none' goes with future_tasks only")
@@ -268,21 +284,6 @@ class Penalty:
         return fit(self, self.deviation_choice, mdp)
 
 
-def _require_object(name: str, given: object) -> None:
-    if isinstance(given, type):
-        raise ImpactError(f"{name} must be a name or an object: {given.__name__}(), not the class {given.__name__}")
-    if (name == "deviation" and not isinstance(given, Deviation)) or not hasattr(given, "fit"):
-        what = "a ValueFamily, PairDeviation or Deviation" if name == "deviation" else "a Baseline"
-        raise ImpactError(f"{name} must be a name or {what}, not {given!r}")
-    try:
-        hash(given)
-    except TypeError as error:
-        raise ImpactError(
-            f"the {name} {type(given).__name__} must be hashable, so that what was fitted for it can be found again "
-            f"({error}): of a dataclass say @dataclass(frozen=True), and give it tuples for lists"
-        ) from None
-
-
 def _checked_utilities(utilities: Any) -> Any:
     """A count or a name as it is; tables and functions as tuples, so that a penalty stays hashable and plain."""
     if isinstance(utilities, str) and utilities == STATES:
@@ -318,6 +319,9 @@ def _checked_features(features: Any) -> Any:
             "features must be names of features, or a table from different names to weights or functions of the state; "
             f"not {features!r}"
         )
+    for name, value in result:
+        if not callable(value) and not (math.isfinite(value) and value >= 0):
+            raise ImpactError(f"the weight of feature {name!r} must be a number of at least 0, not {value}")
     return result
 
 
@@ -328,12 +332,12 @@ def _feature_label(name: str, value: Any) -> str:
 def _checked_allowed(allowed: Any) -> tuple[str, ...] | None:
     if allowed is None:
         return None
-    changes = () if isinstance(allowed, str) else tuple(allowed)
+    if isinstance(allowed, str) or not isinstance(allowed, Iterable):
+        raise ImpactError(f'allowed is a list of changes, as ["v> "], not {allowed!r}')
+    changes = tuple(allowed)
     for change in changes:
         if not (isinstance(change, str) and len(change) == 3 and change[1] == ">"):
             raise ImpactError(f'an allowed change is written "c>c\'", two characters of the board or *, not {change!r}')
-    if isinstance(allowed, str):
-        raise ImpactError(f'allowed is a list of changes, as ["{allowed}"], not {allowed!r}')
     return changes
 
 

@@ -106,12 +106,14 @@ def moves(mdp: TabularMDP, graph: StateGraph, baseline: Baseline, state: Nodes, 
     return Moves(outcome=outcome, probability=joint, memory=after)
 
 
-def product(mdp: TabularMDP, graph: StateGraph, baseline: Baseline, plan: int | None = None) -> Product:
+def product(
+    mdp: TabularMDP, graph: StateGraph, baseline: Baseline, *, plan: int | None, last_counts: bool = False
+) -> Product:
     """All pairs of state and memory that can occur, numbered by state, then memory.
 
     A memory is dropped where no penalty can depend on it: at the end of an episode, and for a forgetful baseline
     wherever the next step cannot end the episode under the rule "previous" (only that step is charged for the
-    pair before it).
+    pair before it, as is the last step of a plan if `last_counts`).
 
     Args:
         mdp: the task.
@@ -119,10 +121,11 @@ def product(mdp: TabularMDP, graph: StateGraph, baseline: Baseline, plan: int | 
         baseline: fitted to it.
         plan: where penalties depend on the steps that are left of a plan, the length of plans: pairs then know how many
             are left, and episodes end with the plan. None: they do not.
+        last_counts: whether the last step of a plan is charged like one that ends the episode.
     """
     leaves = (graph.node[mdp.next_state] < 0) & (mdp.probability > 0)
     drop = graph.node < 0
-    if baseline.forgetful:
+    if baseline.forgetful and not last_counts:
         drop = drop | ~leaves.any(axis=(1, 2))
     first = np.flatnonzero(mdp.start)
     # Codes are (state * base + memory + 1) * clock + steps to go.
@@ -146,10 +149,16 @@ def product(mdp: TabularMDP, graph: StateGraph, baseline: Baseline, plan: int | 
         return np.where(stays, codes[:, None, None], coded), step
 
     start_codes = encode(first, _initial(graph, baseline, first), np.full(len(first), plan or 0))
-    known = frontier = np.unique(start_codes)
-    while len(frontier):
-        frontier = np.setdiff1d(successors(frontier)[0], known)
-        known = np.union1d(known, frontier)
+    if baseline.forgetful and not plan:
+        # Every state of the task is reached, and what is remembered after a step depends on the step alone.
+        nothing = np.zeros(mdp.num_states, dtype=np.int64)
+        following, step = successors(encode(np.arange(mdp.num_states), nothing, nothing))
+        known = np.union1d(start_codes, following[(step.probability > 0) & ~mdp.terminal[:, None, None]])
+    else:
+        known = frontier = np.unique(start_codes)
+        while len(frontier):
+            frontier = np.setdiff1d(successors(frontier)[0], known)
+            known = np.union1d(known, frontier)
 
     state, memory, to_go = decode(known)
     following, step = successors(known)

@@ -27,6 +27,7 @@ __all__ = [
     "name_of",
     "register_baseline",
     "register_deviation",
+    "require_object",
 ]
 
 DEVIATIONS: dict[str, Deviation] = {
@@ -55,7 +56,7 @@ def register_deviation(name: str, deviation: Deviation) -> None:
     An installed package does the same with an entry point of the group `impactrl.deviations`.
 
     Raises:
-        ImpactError: the name is taken by another one.
+        ImpactError: the name is taken by another one, or the object is no deviation.
     """
     _register("deviation", name, deviation, {**DEVIATIONS, **_own_deviations}, _own_deviations)
 
@@ -66,8 +67,7 @@ def register_baseline(name: str, baseline: BaselineChoice) -> None:
 
 
 def _register(kind: str, name: str, given: Any, known: Mapping[str, Any], own: dict[str, Any]) -> None:
-    if isinstance(given, type):
-        raise ImpactError(f"register an object, {given.__name__}(), not the class {given.__name__}")
+    require_object(kind, given)
     if known.get(name, given) != given:
         raise ImpactError(f"there is another {kind} called {name!r}; choose another name")
     own[name] = given
@@ -83,7 +83,29 @@ def _named(kind: str, name: str, known: Mapping[str, Any]) -> Any:
     plugins = _plugins(kind)
     require_known(kind, name, [*known, *plugins])
     loaded = plugins[name].load()
-    return loaded() if isinstance(loaded, type) else loaded
+    given = loaded() if isinstance(loaded, type) else loaded
+    require_object(kind, given)
+    return given
+
+
+def require_object(kind: str, given: object) -> None:
+    """Refuses what is no deviation or no baseline.
+
+    Raises:
+        ImpactError: says what it is instead.
+    """
+    if isinstance(given, type):
+        raise ImpactError(f"{kind} must be a name or an object: {given.__name__}(), not the class {given.__name__}")
+    if (kind == "deviation" and not isinstance(given, Deviation)) or not hasattr(given, "fit"):
+        what = "a ValueFamily, PairDeviation or Deviation" if kind == "deviation" else "a Baseline"
+        raise ImpactError(f"{kind} must be a name or {what}, not {given!r}")
+    try:
+        hash(given)
+    except TypeError as error:
+        raise ImpactError(
+            f"the {kind} {type(given).__name__} must be hashable, so that what was fitted for it can be found again "
+            f"({error}): of a dataclass say @dataclass(frozen=True), and give it tuples for lists"
+        ) from None
 
 
 def deviation_named(name: str) -> Deviation:
@@ -113,9 +135,9 @@ def baseline_names() -> list[str]:
 
 
 def name_of(given: object) -> str | None:
-    """The name that an object is registered under; None if it is not."""
+    """The name that an object, or one equal to it, is registered under; None if it is not."""
     for known in (DEVIATIONS, _own_deviations, BASELINES, _own_baselines):
         for name, entry in known.items():
-            if entry is given:
+            if entry == given:
                 return name
     return None

@@ -41,7 +41,7 @@ def scaled(deviation: Floats, both: Product, penalty: "Penalty", task: TabularMD
 def _action(task: TabularMDP, name: str | None) -> int:
     if name is None or name not in task.actions:
         raise ImpactError(
-            f"scale='impact-unit' needs the name of a mild action as its unit: give unit_action, one of "
+            "scale='impact-unit' needs the name of a mild action as its unit: give unit_action, one of "
             f"{', '.join(task.actions)}; not {name!r}"
         )
     return task.actions.index(name)
@@ -73,7 +73,10 @@ def _by_gap(deviation: Floats, both: Product, penalty: "Penalty", task: TabularM
     Turner et al. (2020), arXiv 2006.06547.
     """
     if task.noop is None:
-        raise ImpactError("scale='gap' compares with the value of the no-op, and this world has none")
+        raise ImpactError(
+            "scale='gap' divides by what the best action is worth beyond the no-op, and this world has no no-op; use "
+            "another scale"
+        )
     continuing = np.where(task.terminal[task.next_state], 0.0, task.probability)
     reward = (task.probability * task.reward).sum(axis=2)
     values = optimal_values(task.next_state, continuing, reward, discount=penalty.discount).values

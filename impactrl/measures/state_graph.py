@@ -25,6 +25,7 @@ class StateGraph:
         successor: [N, A, K] int32.
         probability: [N, A, K]; 0 where nothing of the measure follows.
         available: [N, A] bool, whether anything of the measure can follow.
+        choice: [N, A] the share of each action in what stands for doing nothing; None if nothing does.
         idle: [N, N] sparse transition matrix of what stands for doing nothing: the no-op, or a policy given in its
             place; None if the world has neither. What would leave the graph stays where it is.
         mdp: the task, whose states and boards the nodes stand for.
@@ -35,6 +36,7 @@ class StateGraph:
     successor: NDArray[np.int32]
     probability: NDArray[np.float64]
     available: NDArray[np.bool_]
+    choice: NDArray[np.float64] | None
     idle: "sparse.csr_array | None"
     mdp: TabularMDP
 
@@ -102,6 +104,9 @@ def state_graph(mdp: TabularMDP, terminal: str, policy: "str | tuple[int, ...] |
     node = numbers[mdp.situation]
 
     choice = _choice(mdp, policy)
+    compared = node >= 0
+    if choice is not None and (choice[compared] != choice[kept[node[compared]]]).any():
+        raise ImpactError("a policy must agree in states that differ in bookkeeping only (equal `mdp.situation`)")
     target = node[mdp.next_state[kept]]
     follows = (target >= 0) & ~mdp.terminal[kept, None, None]
     stay = np.arange(len(kept), dtype=np.int32)[:, None, None]
@@ -113,6 +118,7 @@ def state_graph(mdp: TabularMDP, terminal: str, policy: "str | tuple[int, ...] |
         successor=np.ascontiguousarray(successor),
         probability=probability,
         available=np.asarray((probability > 0).any(axis=2)),
+        choice=None if choice is None else choice[kept],
         idle=None if choice is None else _mixed(successor, mdp.probability[kept] * choice[kept, :, None]),
         mdp=mdp,
     )
@@ -131,7 +137,8 @@ def _choice(mdp: TabularMDP, policy: "str | tuple[int, ...] | None") -> NDArray[
     if len(policy) != mdp.num_states or not all(0 <= a < mdp.num_actions for a in policy):
         raise ImpactError(
             f"a policy as a table has one action index from 0 to {mdp.num_actions - 1} for each of the "
-            f"{mdp.num_states} states of the task; this one has {len(policy)} entries"
+            f"{mdp.num_states} states of the task; this one has {len(policy)} entries up to "
+            f"{max(policy, default='none')}"
         )
     return np.eye(mdp.num_actions)[list(policy)]
 

@@ -1,14 +1,17 @@
 """Value families: what can be had from each state, one column per thing."""
 
+from collections.abc import Callable
+
 import numba
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from impactrl.dynamic_programming import optimal_values
 from impactrl.errors import ImpactError
-from impactrl.graph import shortest_distances
 from impactrl.measures.state_graph import StateGraph
+from impactrl.policy_iteration import dynamics, optimum
+from impactrl.presence import presence_columns
+from impactrl.reach import prepare
 
 __all__ = [
     "attainable_utilities",
@@ -16,6 +19,7 @@ __all__ = [
     "inaction_values",
     "power",
     "reachability",
+    "reachability_columns",
     "rollout_pairs",
     "rollout_values",
 ]
@@ -23,15 +27,28 @@ __all__ = [
 MAX_TABLE_BYTES = 4 * 2**30  # the work on a table needs up to five times its size
 
 
-def reachability(graph: StateGraph, *, discount: float, horizon: int | None = None) -> NDArray[np.float64]:
-    """`R(x; y) = max_policy E[discount^N]`, N the steps from x until y is first reached.
+def reachability_columns(
+    graph: StateGraph, *, discount: float, horizon: int | None = None
+) -> Callable[[NDArray[np.int64]], NDArray[np.float64]]:
+    """A function from nodes [G] to their reachability from every node, [N, G]; in [0, 1].
 
-    Krakovna et al. (2019), arXiv 1806.01186, section 3. With discount 1: the largest probability of ever
-    reaching y. With a horizon h: `discount^h` times the largest probability of being in y after exactly h steps, as in
-    the experiments of Shah et al. (2019), arXiv 1902.04198.
+    `R(x; y) = max_policy E[discount^N]`, N the steps from x until y is first reached; Krakovna et al. (2019),
+    arXiv 1806.01186, section 3. With a horizon h: `discount^h` times the largest probability of being in y after
+    exactly h steps, as in the experiments of Shah et al. (2019), arXiv 1902.04198.
+    """
+    if horizon is not None:
+        return lambda goals: (
+            discount**horizon * presence_columns(graph.successor, graph.probability, goals, steps=horizon)
+        )
+    search = prepare(graph.successor, graph.probability)
+    return lambda goals: search.columns(goals, discount=discount)
+
+
+def reachability(graph: StateGraph, *, discount: float, horizon: int | None = None) -> NDArray[np.float64]:
+    """`R(x; y)`, the reachability of every node from every node; see `reachability_columns`.
 
     Returns:
-        [N, N] in [0, 1], `R[x, y]`; without a horizon `R[x, x] = 1`; 0 where y cannot be reached.
+        [N, N] in [0, 1], `R[x, y]`.
 
     Raises:
         ImpactError: the table would not fit in memory.
@@ -39,20 +56,10 @@ def reachability(graph: StateGraph, *, discount: float, horizon: int | None = No
     size = graph.size
     if size * size * 8 > MAX_TABLE_BYTES:
         raise ImpactError(
-            f"reachability of {size} states from {size} states needs {size * size * 8 / 2**30:.0f} GiB; "
-            f"{MAX_TABLE_BYTES // 2**30} GiB are allowed. Use attainable_utility, or a smaller level"
+            f"the reachability of {size} states from {size} states needs {size * size * 8 / 2**30:.0f} GiB; "
+            f"{MAX_TABLE_BYTES // 2**30} GiB are allowed. Leave rollouts out, use another deviation or a smaller level"
         )
-    table: NDArray[np.float64]
-    if horizon is not None:
-        table = _reach_exactly(graph.successor, graph.probability, horizon)
-        return table * discount**horizon
-    if not graph.deterministic:
-        table = _reach_stochastic(graph.successor, graph.probability, discount)
-        return table
-    distance = shortest_distances(np.where(graph.available, graph.successor[:, :, 0], -1))
-    powers = np.append(float(discount) ** np.arange(distance.max(initial=0) + 1), 0.0)
-    reach: NDArray[np.float64] = powers[distance]  # UNREACHABLE is -1, the last entry
-    return reach
+    return reachability_columns(graph, discount=discount, horizon=horizon)(np.arange(size))
 
 
 def attainable_utilities(
@@ -79,11 +86,14 @@ def attainable_utilities(
         )
         return clipped
     values = np.empty_like(utilities)
-    stuck = ~graph.available.any(axis=1)
+    stuck = ~np.asarray(graph.available.any(axis=1))
+    within = graph.available | stuck[:, None]
+    ends = np.zeros_like(within)
+    task = dynamics(graph.successor, graph.probability, ends, utilities[:, None], discount=discount)
+    policy = within.argmax(axis=1)
     for u in range(utilities.shape[1]):
-        reward = np.where(graph.available, utilities[:, u, None], -np.inf)
-        reward[stuck, 0] = utilities[stuck, u]
-        values[:, u] = optimal_values(graph.successor, graph.probability, reward, discount=discount).values
+        paid = np.broadcast_to(utilities[:, u, None], within.shape)
+        policy, values[:, u] = optimum(task, np.ascontiguousarray(paid), policy, within=within)
     return values
 
 
@@ -112,7 +122,7 @@ def departure_values(graph: StateGraph, values: NDArray[np.float64]) -> NDArray[
 def inaction_values(graph: StateGraph, utilities: NDArray[np.float64], *, discount: float) -> NDArray[np.float64]:
     """`V(x) = u(x) + discount * E[V(x')]` where nothing is done in x: the value of a utility under inaction.
 
-    Armstrong and Levinstein (2017), arXiv 1705.10720. A state that nothing follows is worth its own utility.
+    Armstrong and Levinstein (2017), arXiv 1705.10720. A terminal state is worth its own utility.
 
     Args:
         graph: N nodes.
@@ -125,7 +135,7 @@ def inaction_values(graph: StateGraph, utilities: NDArray[np.float64], *, discou
     Raises:
         ImpactError: the world has no no-op.
     """
-    going = sparse.diags_array(np.asarray(graph.available.any(axis=1), dtype=np.float64))
+    going = sparse.diags_array(np.asarray(~graph.mdp.terminal[graph.state], dtype=np.float64))
     idle = (going @ graph.require_idle("importance")).tocsr()
     return rollout_values(idle, utilities, discount=discount) / (1 - discount)
 
@@ -188,75 +198,6 @@ def rollout_pairs(idle: "sparse.csr_array", deviation: NDArray[np.float64], *, d
         total = total + factor * (power @ (power @ total.T).T)
         power, factor = power @ power, factor * factor
     return total
-
-
-@numba.njit(cache=True, nogil=True)
-def _reach_stochastic(
-    successor: NDArray[np.int32], probability: NDArray[np.float64], discount: float
-) -> NDArray[np.float64]:
-    """Value iteration from 0 for every goal: increases to the least fixed point, which is the reachability."""
-    count, num_actions, num_outcomes = successor.shape
-    table = np.zeros((count, count))
-    values = np.empty(count)
-    for goal in range(count):
-        values[:] = 0.0
-        values[goal] = 1.0
-        residual = 1.0
-        while residual > 1e-15:
-            residual = 0.0
-            for x in range(count - 1, -1, -1):
-                if x == goal:
-                    continue
-                best = 0.0
-                for a in range(num_actions):
-                    total = 0.0
-                    for k in range(num_outcomes):
-                        total += probability[x, a, k] * values[successor[x, a, k]]
-                    best = max(best, discount * total)
-                residual = max(residual, best - values[x])
-                values[x] = best
-        table[:, goal] = values
-    return table
-
-
-@numba.njit(cache=True, nogil=True)
-def _reach_exactly(successor: NDArray[np.int32], probability: NDArray[np.float64], horizon: int) -> NDArray[np.float64]:
-    """The largest probability of being in each goal after `horizon` steps, for a block of goals at a time."""
-    count, num_actions, num_outcomes = successor.shape
-    table = np.empty((count, count))
-    width = 32  # two tables of this many columns stay in the cache
-    for first in range(0, count, width):
-        goals = min(width, count - first)
-        now, later = np.zeros((count, width)), np.zeros((count, width))
-        for g in range(goals):
-            later[first + g, g] = 1.0
-        total = np.empty(width)
-        for _ in range(horizon):
-            for x in range(count):
-                now[x] = 0.0
-                stuck = True
-                for a in range(num_actions):
-                    if probability[x, a, 0] == 1.0:
-                        stuck = False
-                        row = later[successor[x, a, 0]]
-                        for g in range(width):
-                            now[x, g] = max(now[x, g], row[g])
-                        continue
-                    total[:] = 0.0
-                    for k in range(num_outcomes):
-                        p = probability[x, a, k]
-                        if p > 0.0:
-                            stuck = False
-                            row = later[successor[x, a, k]]
-                            for g in range(width):
-                                total[g] += p * row[g]
-                    for g in range(width):
-                        now[x, g] = max(now[x, g], total[g])
-                if stuck:  # where nothing follows one stays
-                    now[x] = later[x]
-            now, later = later, now
-        table[:, first : first + goals] = later[:, :goals]
-    return table
 
 
 @numba.njit(cache=True, nogil=True)

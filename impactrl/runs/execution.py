@@ -9,11 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from impactrl.agents.aup import AUPTraining, ModelFreeAUP, train_aup
 from impactrl.agents.planner import Planner, plan
-from impactrl.agents.q_learning import train
+from impactrl.agents.q_learning import Training, train
 from impactrl.compile import compile_mdp
+from impactrl.errors import ImpactError
 from impactrl.mdp import TabularMDP
-from impactrl.measures.impact import Impact
+from impactrl.measures.impact import COLUMNS, Impact
 from impactrl.measures.penalty import Penalty
 from impactrl.runs.specification import Environment, RunSpecification
 
@@ -32,18 +34,28 @@ class RunResult:
         history: [E, 5] float64, the columns of `COLUMNS` at each.
         steps: environment steps taken.
         seconds: wall time, without the fitting that runs share.
+        training: [E, 5] float64, means of the columns over the episodes of training since the evaluation before; None
+            where they were not recorded.
     """
 
     evaluations: NDArray[np.int64]
     history: NDArray[np.float64]
     steps: int
     seconds: float
+    training: NDArray[np.float64] | None = None
 
 
 def fitted(environment: Environment, penalty: Penalty) -> Impact:
-    """The fitted penalty of a run, shared by all weights and kept for the next runs."""
+    """The fitted penalty of a run, shared by all weights and kept for the next runs.
+
+    Raises:
+        ImpactError: the penalty does not fit the environment; found out once for all runs that ask.
+    """
     with _one_at_a_time:
-        return _fit(environment, replace(penalty, weight=1.0))
+        impact = _fit(environment, replace(penalty, weight=1.0))
+    if isinstance(impact, ImpactError):
+        raise ImpactError(str(impact))
+    return impact
 
 
 @lru_cache(maxsize=FITS_KEPT)
@@ -53,28 +65,46 @@ def _compile(environment: Environment) -> TabularMDP:
 
 
 @lru_cache(maxsize=FITS_KEPT)
-def _fit(environment: Environment, penalty: Penalty) -> Impact:
-    return penalty.fit(_compile(environment))
+def _fit(environment: Environment, penalty: Penalty) -> Impact | ImpactError:
+    try:
+        return penalty.fit(_compile(environment))
+    except ImpactError as error:
+        return error
 
 
 def execute(specification: RunSpecification) -> RunResult:
-    """Does one run. The same specification gives the same result, bit for bit."""
-    impact = fitted(specification.environment, specification.penalty)
-    weight = specification.penalty.weight
-    begin = time.perf_counter()
-    if isinstance(specification.agent, Planner):
-        best = plan(impact, specification.agent, weight)
-        columns = [
-            best.expected_reward,
-            best.expected_performance,
-            best.expected_side_effect,
-            best.expected_completed,
-            best.expected_impact,
-        ]
-        evaluations, history, steps = np.zeros(1, dtype=np.int64), np.array([columns]), 0
+    """Does one run. The same specification gives the same result, bit for bit.
+
+    Raises:
+        ImpactError: the penalty does not fit the environment, or what was learned is not finite.
+    """
+    environment, penalty, agent = specification.environment, specification.penalty, specification.agent
+    seeds = [specification.seed_sequence()]
+    training: Training | AUPTraining | None = None
+    if isinstance(agent, ModelFreeAUP):
+        with _one_at_a_time:
+            mdp = _compile(environment)
+        begin = time.perf_counter()
+        training = train_aup(mdp, penalty, agent, weights=[penalty.weight], seeds=seeds)
     else:
-        seeds = [specification.seed_sequence()]
-        training = train(impact, specification.agent, weights=[weight], seeds=seeds)
-        evaluations, history, steps = training.evaluations, training.history[0], int(training.steps[0])
+        impact = fitted(environment, penalty)
+        begin = time.perf_counter()
+        if isinstance(agent, Planner):
+            best = plan(impact, agent, penalty.weight)
+        else:
+            training = train(impact, agent, weights=[penalty.weight], seeds=seeds)
     seconds = time.perf_counter() - begin
-    return RunResult(evaluations=evaluations, history=history, steps=steps, seconds=seconds)
+    if training is None:
+        history = np.array([[getattr(best, f"expected_{column}") for column in COLUMNS]])
+        result = RunResult(evaluations=np.zeros(1, dtype=np.int64), history=history, steps=0, seconds=seconds)
+    else:
+        result = RunResult(
+            evaluations=training.evaluations,
+            history=training.history[0],
+            steps=int(training.steps[0]),
+            seconds=seconds,
+            training=training.during[0],
+        )
+    if not np.isfinite(result.history).all():
+        raise ImpactError("the result is not finite: the values that were learned grew without bound")
+    return result

@@ -1,32 +1,51 @@
-"""Sweep files: a plan as TOML."""
+"""Sweep files: a plan, or its penalties alone, as TOML."""
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from impactrl.errors import ImpactError, require_known
+import numpy as np
+
+from impactrl.errors import ImpactError, require_known, whole_number
+from impactrl.measures.penalty import Penalty
 from impactrl.measures.presets import penalty_from_settings
-from impactrl.runs.specification import AGENTS, Environment
-from impactrl.runs.sweep import Sweep
+from impactrl.runs.lines import line_of
+from impactrl.runs.specification import AGENTS, Agent, Environment
+from impactrl.runs.sweep import Sweep, weight_of
 from impactrl.text_world import LEVEL_FILE, make_level
 
-__all__ = ["read_sweep"]
+__all__ = ["read_penalties", "read_sweep"]
+
+KEYS = tuple(field.name for field in fields(Sweep))
+
+
+class _MistakeError(ImpactError):
+    """A mistake and the line it is in, None if it is in no line of its own."""
+
+    def __init__(self, message: str, line: int | None) -> None:
+        super().__init__(message)
+        self.line = line
 
 
 def read_sweep(path: str | Path) -> Sweep:
     """Reads a plan.
 
-    The keys are those of `Sweep`. An environment is a name, or a table with `name` and its settings; a name that ends
-    in .txt is a level file, looked for beside the sweep file. A penalty is a table with the fields of `Penalty`; the
-    agent is a table with `name` ("q_learning" or "planner") and the fields of its class:
+    The keys are those of `Sweep`.
+
+    - `environments` and `agents`: each entry is a name, or a table with `name` and settings. An environment's name that
+      ends in .txt is a level file, looked for beside the sweep file. Agents are "q_learning", "planner" and so on.
+    - `penalties`: tables with the fields of `Penalty`; with `preset`, the fields change that preset.
+    - `weights`: a list; `{ geometric = [first, last], count = how many }`; or `"critical"`, see `critical_weights`.
+    - `seeds`: how many.
 
     ```toml
     environments = ["Options", { name = "Box", goal_reward = 1 }]
-    weights = [0.1, 1, 10]
+    agents = [{ name = "q_learning", learning_rate = 1.0 }]
+    weights = { geometric = [0.1, 100], count = 7 }
     seeds = 20
-    agent = { name = "q_learning", learning_rate = 1.0 }
 
     [[penalties]]
     deviation = "relative_reachability"
@@ -34,54 +53,123 @@ def read_sweep(path: str | Path) -> Sweep:
     ```
 
     Raises:
-        ImpactError: no such file, no TOML (says where), an unknown key (names the near ones), or a value that
-            cannot be; names the file.
+        ImpactError: no such file, no TOML, an unknown key (names the near ones), or a value that cannot be; names the
+            file and the line.
     """
+    with _read(path, "sweep") as reader:
+        return reader.sweep()
+
+
+def read_penalties(path: str | Path) -> tuple[Penalty, ...]:
+    """Reads the `[[penalties]]` of a TOML file; a sweep file will do, whatever else it says.
+
+    Raises:
+        ImpactError: as `read_sweep`.
+    """
+    with _read(path, "penalties") as reader:
+        return reader.penalties()
+
+
+@contextmanager
+def _read(path: str | Path, kind: str) -> Iterator["_Reader"]:
+    """The content of a file; mistakes in it name the file and the line."""
     try:
-        content = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        text = Path(path).read_text(encoding="utf-8")
+        content = tomllib.loads(text)
     except OSError as error:
-        raise ImpactError(f"cannot read the sweep file {path}: {error.strerror}") from None
+        raise ImpactError(f"cannot read the {kind} file {path}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ImpactError(f"{path} is no TOML file: {error}") from None
     try:
-        return _sweep(content, Path(path).parent)
-    except ImpactError as error:
-        raise ImpactError(f"{path}: {error}") from None
-    except (TypeError, ValueError) as error:
-        raise ImpactError(f"{path}: a value has the wrong type: {error}") from None
+        yield _Reader(text, content, Path(path).parent)
+    except _MistakeError as mistake:
+        where = path if mistake.line is None else f"{path}, line {mistake.line}"
+        raise ImpactError(f"{where}: {mistake}") from None
 
 
-def _sweep(content: Mapping[str, Any], folder: Path) -> Sweep:
-    for key in content:
-        require_known("key", key, [field.name for field in fields(Sweep)])
-    for key in ("environments", "penalties"):
-        if not isinstance(content.get(key), list):
-            raise ImpactError(f"a sweep needs a list of {key}")
-    given: dict[str, Any] = {key: content[key] for key in ("weights", "seeds") if key in content}
-    if "agent" in content:
-        given["agent"] = _agent(content["agent"])
-    return Sweep(
-        environments=tuple(_environment(entry, folder) for entry in content["environments"]),
-        penalties=tuple(penalty_from_settings(entry) for entry in content["penalties"]),
-        **given,
-    )
+class _Reader:
+    """The content of a sweep file, with its text to find lines in and its folder to find level files in."""
+
+    def __init__(self, text: str, content: Mapping[str, Any], folder: Path) -> None:
+        self.text, self.content, self.folder = text, content, folder
+
+    def penalties(self) -> tuple[Penalty, ...]:
+        for key in self.content:
+            with self._at(key):
+                require_known("key", key, KEYS)
+        return self._entries("penalties", penalty_from_settings)
+
+    def sweep(self) -> Sweep:
+        penalties = self.penalties()
+        given: dict[str, Any] = {
+            "environments": self._entries("environments", self._environment),
+            "penalties": penalties,
+        }
+        if "agents" in self.content:
+            given["agents"] = self._entries("agents", _agent)
+        for key, read in (("weights", _weights), ("seeds", lambda seeds: whole_number("seeds", seeds, at_least=1))):
+            if key in self.content:
+                with self._at(key):
+                    given[key] = read(self.content[key])
+        try:
+            return Sweep(**given)
+        except ImpactError as error:
+            at = next((key for key in self.content if key in str(error)), None)
+            raise _MistakeError(str(error), line_of(self.text, at) if at else None) from None
+
+    @contextmanager
+    def _at(self, key: str, entry: Any = None, index: int = 0) -> Iterator[None]:
+        """Mistakes in here are in that entry."""
+        try:
+            yield
+        except (ImpactError, TypeError, ValueError) as error:
+            text = str(error) if isinstance(error, ImpactError) else f"a value has the wrong type: {error}"
+            raise _MistakeError(text, line_of(self.text, key, entry, index, message=text)) from None
+
+    def _entries(self, key: str, read: Any) -> tuple[Any, ...]:
+        if not isinstance(self.content.get(key), list):
+            raise _MistakeError(f"expected a list of {key}", line_of(self.text, key))
+        entries = []
+        for index, entry in enumerate(self.content[key]):
+            with self._at(key, entry, index):
+                entries.append(read(entry))
+        return tuple(entries)
+
+    def _environment(self, entry: str | Mapping[str, Any]) -> Environment:
+        name, settings = _named("environment", entry)
+        if name.endswith(LEVEL_FILE):
+            name = make_level(self.folder / name)
+        return Environment(name, tuple(settings.items()))
 
 
-def _environment(entry: str | Mapping[str, Any], folder: Path) -> Environment:
+def _agent(entry: str | Mapping[str, Any]) -> Agent:
+    name, settings = _named("agent", entry)
+    kind = AGENTS[require_known("agent", name, AGENTS)]
+    for key in settings:
+        require_known(f"setting of {name}", key, [field.name for field in fields(kind)])
+    return kind(**settings)
+
+
+def _named(what: str, entry: Any) -> tuple[str, dict[str, Any]]:
+    """The name of an entry, and its settings."""
     table = {"name": entry} if isinstance(entry, str) else entry
     if not isinstance(table, Mapping) or not isinstance(table.get("name"), str):
-        raise ImpactError(f"an environment is a name or a table with a name, not {entry!r}")
-    name = table["name"]
-    if name.endswith(LEVEL_FILE):
-        name = make_level(folder / name)
-    return Environment(name, tuple((key, value) for key, value in table.items() if key != "name"))
+        raise ImpactError(f"an {what} is a name or a table with a name, not {entry!r}")
+    return table["name"], {key: value for key, value in table.items() if key != "name"}
 
 
-def _agent(entry: Mapping[str, Any]) -> Any:
-    if not isinstance(entry, Mapping) or "name" not in entry:
-        raise ImpactError(f"the agent is a table with a name: one of {', '.join(AGENTS)}")
-    kind = AGENTS[require_known("agent", entry["name"], AGENTS)]
-    settings = {k: v for k, v in entry.items() if k != "name"}
-    for key in settings:
-        require_known(f"setting of {entry['name']}", key, [field.name for field in fields(kind)])
-    return kind(**settings)
+def _weights(given: Any) -> tuple[float, ...] | Literal["critical"]:
+    if given == "critical":
+        return "critical"
+    if isinstance(given, Mapping) and set(given) == {"geometric", "count"}:
+        ends, count = given["geometric"], whole_number("count of weights", given["count"], at_least=2)
+        if isinstance(ends, list) and len(ends) == 2:
+            first, last = (weight_of(end) for end in ends)
+            if 0 < first < last:
+                return tuple(np.geomspace(first, last, count).tolist())
+        raise ImpactError(f"geometric weights go from one number above 0 to a larger one, not {ends!r}")
+    if not isinstance(given, list):
+        raise ImpactError(
+            f'weights are a list, {{ geometric = [first, last], count = ... }}, or "critical", not {given!r}'
+        )
+    return tuple(weight_of(weight) for weight in given)
