@@ -19,7 +19,10 @@ def blocks(page: str, language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(), flags=re.DOTALL)
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/environments.md", "docs/state_graphs.md"])
+PAGES = ["README.md", "docs/environments.md", "docs/measures.md", "docs/own_measures.md", "docs/state_graphs.md"]
+
+
+@pytest.mark.parametrize("page", PAGES)
 def test_python_of_a_page_runs_and_prints_what_it_says(page, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     code = "".join(blocks(page, "python"))
@@ -34,6 +37,7 @@ def test_commands_of_the_readme_run(tmp_path, monkeypatch, capsys):
     ours = [shlex.split(c) for c in commands if c.startswith("impactrl ")]
     assert {c[1] for c in ours} == {
         "envs",
+        "measures",
         "show",
         "solve",
         "frontier",
