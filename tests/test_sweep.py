@@ -76,6 +76,13 @@ def test_a_plan_is_every_environment_penalty_weight_and_seed_in_this_order() -> 
     ]
 
 
+def test_weights_may_be_an_array() -> None:
+    weights: Any = np.geomspace(0.1, 10, 3)
+    plan = impactrl.Sweep(environments=("Options",), penalties=(RR,), weights=weights, seeds=1)
+    assert [run.penalty.weight for run in plan.runs()] == pytest.approx([0.1, 1, 10])
+    assert plan == replace(plan, weights=tuple(weights))
+
+
 def test_without_weights_every_penalty_has_its_own() -> None:
     plan = impactrl.Sweep(environments=("Options",), penalties=(RR, UR), seeds=1)
     assert [run.penalty for run in plan.runs()] == [RR, UR]
@@ -139,6 +146,7 @@ def test_what_comes_to_the_same_run_is_run_once() -> None:
         ({"environments": ("Bax",)}, "did you mean 'Box'"),
         ({"weights": (1.0, -1.0)}, "a weight must be a number of at least 0, not -1.0"),
         ({"weights": 3.0}, "weights of a sweep must be a list, not 3.0"),
+        ({"weights": "critcal"}, "weights of a sweep must be a list, not 'critcal'"),
         ({"agents": ()}, "at least one entry in agents"),
         ({"agents": impactrl.QLearning()}, "agents of a sweep must be a list"),
         ({"agents": ("planner",)}, "an agent is QLearning"),

@@ -69,15 +69,14 @@ class Sweep:
     def __post_init__(self) -> None:
         for name in ("environments", "penalties", "weights", "agents"):
             entries = getattr(self, name)
-            if name == "weights" and entries == "critical":
-                continue
-            if isinstance(entries, str) or not isinstance(entries, Iterable):
+            critical = name == "weights" and isinstance(entries, str) and entries == "critical"
+            if not critical and (isinstance(entries, str) or not isinstance(entries, Iterable)):
                 raise ImpactError(f"{name} of a sweep must be a list, not {entries!r}")
         environments = tuple(Environment(e) if isinstance(e, str) else e for e in self.environments)
         object.__setattr__(self, "environments", environments)
         object.__setattr__(self, "penalties", tuple(self.penalties))
         object.__setattr__(self, "agents", tuple(self.agents))
-        if self.weights != "critical":
+        if not isinstance(self.weights, str):
             object.__setattr__(self, "weights", tuple(weight_of(w) for w in self.weights))
         for agent in self.agents:
             agent_name(agent)
