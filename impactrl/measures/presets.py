@@ -105,8 +105,9 @@ PRESETS: Mapping[str, Preset] = MappingProxyType(
         ),
         "eresheim2023-adversarial": Preset(
             citation=ERESHEIM_2023,
-            note=NO_OP_FREE.format("the value under the epsilon-greedy auxiliary policy"),
-            settings={**AUP, "baseline": "adversarial"},
+            note=NO_OP_FREE.format("the value under the epsilon-greedy auxiliary policy")
+            + " The program's epsilon is the share of greedy actions, 0.9 at the end of training.",
+            settings={**AUP, "baseline": "adversarial", "epsilon": 0.9},
         ),
         "rlsp-deviation": Preset(
             citation=SHAH_2019,
