@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 __all__ = ["BASELINES", "Baseline", "BaselineChoice", "Nodes", "Reference", "certain"]
 
 Nodes = NDArray[np.int64]
+DIGITS = 12
+"""Of probabilities: distributions of inaction that agree in so many are the same."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -298,7 +300,7 @@ def _course(idle: "sparse.csr_array", graph: StateGraph) -> _Distributions:
     following: list[int] = []
 
     def numbered(mass: NDArray[np.float64]) -> int:
-        number = known.setdefault(mass.tobytes(), len(rows))
+        number = known.setdefault(mass.round(DIGITS).tobytes(), len(rows))  # else rounding would make two of one
         if number == len(rows):
             rows.append(mass)
             following.append(number)  # it stays, unless a later step is asked for
