@@ -112,7 +112,7 @@ def check_baseline(baseline: str | BaselineChoice, levels: Sequence[Any] = LEVEL
     Args:
         baseline: an object, or a registered name.
         levels: what to try it on: anything that `compile_mdp` takes.
-        settings: others of `Penalty`; by default its deviation is unreachability.
+        settings: others of `Penalty`.
 
     Raises:
         AssertionError: a check failed, or it cannot be fitted to a level; says which, where, and what was expected.
@@ -120,7 +120,7 @@ def check_baseline(baseline: str | BaselineChoice, levels: Sequence[Any] = LEVEL
 
     >>> check_baseline("inaction")
     """
-    _run(BASELINE_CHECKS, levels, Penalty(**{"deviation": "unreachability", "baseline": baseline, **settings}))
+    _run(BASELINE_CHECKS, levels, Penalty(baseline=baseline, **settings))
 
 
 def _run(
