@@ -204,7 +204,7 @@ def check_noop(case: Case) -> None:
     mdp, penalty = case.mdp, case.penalty
     if case.bonus or mdp.noop is None or penalty.policy is not None or penalty.deviation_choice.baseline is not None:
         return
-    impact = replace(penalty, baseline="stepwise", inaction=None).fit(mdp)
+    impact = replace(penalty, baseline="stepwise", inaction=None, time_limit_ends=False).fit(mdp)
     stays = (case.graph.node[mdp.next_state[impact.state, mdp.noop]] >= 0).all(axis=1)
     sure = mdp.probability[impact.state, mdp.noop].max(axis=1) == 1
     cost = np.abs(impact.deviation[:, mdp.noop]).max(axis=1) * (stays & sure)
