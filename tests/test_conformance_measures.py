@@ -27,6 +27,7 @@ def test_our_deviations_conform(name):
         ("attainable_utility", {"scale": "per-value", "norm": "L2", "baseline": "inaction"}),
         ("attainable_utility", {"utilities": "states", "clip": True}),
         ("features", {"features": {"box": 2.0}}),
+        ("relative_reachability", {"baseline": "inaction", "time_limit_ends": True}),
     ],
 )
 def test_our_deviations_conform_with_settings(name, settings):

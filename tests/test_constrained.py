@@ -237,6 +237,18 @@ def test_a_bonus_is_a_budget_below_zero():
     assert best.discounted_impact <= (least + most) / 2 + 1e-9
 
 
+@pytest.mark.parametrize("name", ["Options", "Box", "Interference"])
+def test_the_worth_of_a_budget_is_a_weight_at_which_the_optimum_changes(name):
+    mdp, penalty = level(name), Penalty(baseline="stepwise")
+    critical = impactrl.frontier(mdp, penalty).weights
+    priced = 0
+    for budget in (0.02, 0.07, 0.13, 0.3, 0.6):
+        worth = impactrl.solve_within_budget(mdp, penalty, budget=budget).multiplier
+        assert worth == 0 or np.abs(critical / worth - 1).min() < 1e-6
+        priced += worth > 0
+    assert priced
+
+
 # What is refused
 
 

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import sys
 import tomllib
 from pathlib import Path
 
@@ -56,6 +57,7 @@ def installed(tmp_path, monkeypatch):
     (info / "entry_points.txt").write_text("\n\n".join(lines))
     monkeypatch.setattr(registry, "_own_deviations", {})
     monkeypatch.setattr(registry, "_own_baselines", {})
+    monkeypatch.delitem(sys.modules, "my_measures", raising=False)
     monkeypatch.syspath_prepend(str(tmp_path))
     return tmp_path
 

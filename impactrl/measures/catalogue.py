@@ -131,4 +131,6 @@ def _preset(name: str) -> Entry:
 def _flag(name: str, value: Any) -> str:
     """A setting of a penalty on the command line."""
     option = f"--{name.replace('_', '-')}"
-    return option if name == "clip" else f"{option} {value:.4g}" if isinstance(value, float) else f"{option} {value}"
+    if value is True and name != "rollout":  # a switch
+        return option
+    return f"{option} {value:.4g}" if isinstance(value, float) else f"{option} {value}"

@@ -112,7 +112,7 @@ def check_baseline(baseline: str | BaselineChoice, levels: Sequence[Any] = LEVEL
     Args:
         baseline: an object, or a registered name.
         levels: what to try it on: anything that `compile_mdp` takes.
-        settings: others of `Penalty`; by default its deviation is unreachability.
+        settings: others of `Penalty`.
 
     Raises:
         AssertionError: a check failed, or it cannot be fitted to a level; says which, where, and what was expected.
@@ -120,7 +120,7 @@ def check_baseline(baseline: str | BaselineChoice, levels: Sequence[Any] = LEVEL
 
     >>> check_baseline("inaction")
     """
-    _run(BASELINE_CHECKS, levels, Penalty(**{"deviation": "unreachability", "baseline": baseline, **settings}))
+    _run(BASELINE_CHECKS, levels, Penalty(baseline=baseline, **settings))
 
 
 def _run(
@@ -204,7 +204,7 @@ def check_noop(case: Case) -> None:
     mdp, penalty = case.mdp, case.penalty
     if case.bonus or mdp.noop is None or penalty.policy is not None or penalty.deviation_choice.baseline is not None:
         return
-    impact = replace(penalty, baseline="stepwise", inaction=None).fit(mdp)
+    impact = replace(penalty, baseline="stepwise", inaction=None, time_limit_ends=False).fit(mdp)
     stays = (case.graph.node[mdp.next_state[impact.state, mdp.noop]] >= 0).all(axis=1)
     sure = mdp.probability[impact.state, mdp.noop].max(axis=1) == 1
     cost = np.abs(impact.deviation[:, mdp.noop]).max(axis=1) * (stays & sure)
