@@ -26,6 +26,7 @@ from impactrl.terminal import (
     known_level,
     print_heading,
     print_pairs,
+    print_rows,
     print_table,
     read_settings,
     terminal,
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from impactrl.agents.planner import Solution
     from impactrl.mdp import TabularMDP
     from impactrl.measures.catalogue import Entry
+    from impactrl.world import AnyWorld
 
 __all__ = ["main"]
 
@@ -49,34 +51,35 @@ Name = Annotated[str, tyro.conf.Positional]
 PenaltyFlags = Annotated[Penalty, tyro.conf.arg(name="")]
 
 
-def envs(png: Path | None = None) -> None:
-    """List the levels: states, boards, time limit and what each is about.
+def envs(sizes: Annotated[bool, tyro.conf.FlagCreatePairsOff] = False, png: Path | None = None) -> None:
+    """List the levels: time limit and what each is about.
 
     Args:
+        sizes: count states, boards and ends, too; this enumerates every level.
         png: write a picture sheet of all levels to this file.
     """
-    import pandas as pd
-
-    from impactrl.render import draw_board
-
-    rows, pictures = [], {}
-    for name in level_names():
-        world, limit = world_of(name, {})
-        about = (type(world).__doc__ or "").splitlines()[0]
-        sizes = ("too many to list", "", "")
-        if world.enumerable:
-            mdp = impactrl.compile_mdp(name)
-            boards = len({mdp.draw(state).tobytes() for state in mdp.states})
-            sizes = (str(mdp.num_states), str(boards), str(mdp.terminal.sum()))
-        rows.append((name, *sizes, limit, about))
-        pictures[name] = draw_board(world.board(world.start()[0][1]), world.tiles)
-    columns = ["level", "states", "boards", "ends", "time limit", "about"]
-    print_table(pd.DataFrame(rows, columns=columns))
+    worlds = {name: world_of(name, {}) for name in level_names()}
+    rows = [
+        (name, *(_sizes(name, world) if sizes else ()), limit, (type(world).__doc__ or "").splitlines()[0])
+        for name, (world, limit) in worlds.items()
+    ]
+    print_rows(["level", *(["states", "boards", "ends"] if sizes else []), "time limit", "about"], rows)
     if png is not None:
         from impactrl.analysis.boards import plot_boards
         from impactrl.analysis.plots import save_figure
+        from impactrl.render import draw_board
 
+        pictures = {name: draw_board(w.board(w.start()[0][1]), w.tiles) for name, (w, _) in worlds.items()}
         write(partial(save_figure, plot_boards(pictures)), png)
+
+
+def _sizes(name: str, world: "AnyWorld") -> tuple[str, str, str]:
+    """Counts of a level's states, boards and ends."""
+    if not world.enumerable:
+        return "too many to list", "", ""
+    mdp = impactrl.compile_mdp(name)
+    boards = len({mdp.draw(state).tobytes() for state in mdp.states})
+    return str(mdp.num_states), str(boards), str(mdp.terminal.sum())
 
 
 def measures(name: Annotated[str | None, tyro.conf.Positional] = None, /) -> None:

@@ -7,7 +7,6 @@ from typing import Any
 import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 
 from impactrl.errors import ImpactError
 from impactrl.levels import world_of
@@ -162,6 +161,8 @@ def _check_situations(mdp: TabularMDP) -> None:
     count = int(mdp.situation.max()) + 1
     if count == mdp.num_states:
         return
+    from scipy import sparse
+
     first = np.unique(mdp.situation, return_index=True)[1]
     twin = first[mdp.situation]
     rows = np.repeat(np.arange(mdp.num_states * mdp.num_actions), mdp.next_state.shape[2])

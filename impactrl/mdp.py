@@ -3,14 +3,16 @@
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import networkx as nx
 import numpy as np
 from numpy.typing import NDArray
 
 from impactrl.errors import ImpactError
 from impactrl.world import board_text
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 __all__ = ["TabularMDP"]
 
@@ -165,6 +167,8 @@ class TabularMDP:
         Nodes carry `state`, `terminal`, `completed`; edges `action`, `probability`, `reward`, `performance` and
         `side_effect`.
         """
+        import networkx as nx
+
         graph: nx.MultiDiGraph[int] = nx.MultiDiGraph()
         for i, state in enumerate(self.states):
             graph.add_node(i, state=state, terminal=bool(self.terminal[i]), completed=bool(self.completed[i]))

@@ -1,7 +1,7 @@
 """What commands share: levels and settings as people type them, tables on the terminal, files."""
 
 import tomllib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ __all__ = [
     "make_folder",
     "print_heading",
     "print_pairs",
+    "print_rows",
     "print_table",
     "read_settings",
     "terminal",
@@ -67,24 +68,29 @@ def print_heading(text: str) -> None:
 
 
 def print_table(table: "pd.DataFrame", title: str = "") -> None:
-    """A pandas table on the terminal, numbers to four digits; row by row where it is too wide. Nothing is cut off."""
+    """A pandas table on the terminal; see `print_rows`."""
+    print_rows(list(table.columns), list(table.itertuples(index=False)), title)
+
+
+def print_rows(columns: Sequence[object], rows: Sequence[Sequence[object]], title: str = "") -> None:
+    """A table on the terminal, numbers to four digits; row by row where it is too wide. Nothing is cut off."""
     drawn = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
-    names = [str(column).replace("_", " ") for column in table.columns]
-    for name, column in zip(names, table.columns, strict=True):
-        number = table[column].dtype.kind in "fi"
+    names = [str(column).replace("_", " ") for column in columns]
+    for i, name in enumerate(names):
+        number = all(isinstance(row[i], int | float) and not isinstance(row[i], bool) for row in rows)
         header = name.replace(" ", "\n") if number else name
         drawn.add_column(header, justify="right" if number else "left", no_wrap=number)
-    rows = [[f"{v:.4g}" if isinstance(v, float) else str(v) for v in row] for row in table.itertuples(index=False)]
-    for row in rows:
-        drawn.add_row(*row)
+    texts = [[f"{v:.4g}" if isinstance(v, float) else str(v) for v in row] for row in rows]
+    for text in texts:
+        drawn.add_row(*text)
     console = terminal()
     if title:
         console.print(Text(title, style="italic"))
     if Measurement.get(console, console.options.update(max_width=UNLIMITED), drawn).minimum <= console.width:
         console.print(drawn)
     else:
-        for row in rows:
-            print_pairs(zip(names, row, strict=True))
+        for text in texts:
+            print_pairs(zip(names, text, strict=True))
 
 
 def print_pairs(pairs: Iterable[tuple[str, str]]) -> None:

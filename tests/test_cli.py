@@ -29,8 +29,13 @@ def words(capsys: pytest.CaptureFixture[str]) -> str:
     return capsys.readouterr().out
 
 
-def test_envs_lists_the_levels_with_their_sizes(capsys):
+def test_envs_lists_the_levels(capsys):
     main(["envs"])
+    assert re.search(r"Options\W+100\W+\w+", words(capsys))
+
+
+def test_envs_lists_the_levels_with_their_sizes(capsys):
+    main(["envs", "--sizes"])
     out = words(capsys)
     assert re.search(r"Options\W+60\W+60\W+6\W+100", out)
     assert re.search(r"Interference\W+64\W+46\W+3\W+100", out)

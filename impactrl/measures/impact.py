@@ -6,13 +6,14 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from impactrl.errors import ImpactError
 from impactrl.mdp import TabularMDP
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from impactrl.measures.penalty import Penalty
 
 __all__ = ["COLUMNS", "Impact"]
@@ -63,7 +64,7 @@ class Impact:
         """[X, A, K] what the agent is paid: reward less weight times the unit penalty."""
         return self.mdp.reward - weight * self.unit_penalty
 
-    def contributions(self, index: int, action: int, k: int = 0) -> pd.Series:
+    def contributions(self, index: int, action: int, k: int = 0) -> "pd.Series":
         """What each value of the family adds to the deviation of a transition, largest first.
 
         Of values that the deviation is a mean or weighted sum of, in the units of the deviation: under the norm "L1"
@@ -82,13 +83,15 @@ class Impact:
         """
         return self.contributions_of([(index, action, k)])[0]
 
-    def contributions_of(self, places: Sequence[Place]) -> list[pd.Series]:
+    def contributions_of(self, places: Sequence[Place]) -> "list[pd.Series]":
         """`contributions` of several transitions (x, a, k), for which the values are computed but once."""
         if self._terms is None:
             raise ImpactError(f"{self.penalty.deviation_name} is no difference of values: there is nothing to break up")
         if not places:
             return []
         names, terms = self._terms(places)
+        import pandas as pd
+
         rows = [pd.Series(row, index=names) for row in terms]
         return [row.iloc[np.argsort(-row.abs().to_numpy(), kind="stable")] for row in rows]
 
