@@ -11,7 +11,6 @@ from impactrl.mdp import TabularMDP
 from impactrl.measures.baselines import Baseline, Nodes
 from impactrl.measures.comparisons import Comparisons
 from impactrl.measures.deviations import Deviation, ValueFamily
-from impactrl.measures.differences import VALUE_SCALES
 from impactrl.measures.impact import Contributions, Impact, Place
 from impactrl.measures.pairwise import NoDeviation
 from impactrl.measures.product import NO_MEMORY, Product, product
@@ -22,6 +21,9 @@ if TYPE_CHECKING:
     from impactrl.measures.penalty import Penalty
 
 __all__ = ["fit"]
+
+MEANS = ("none", "per-value", "discount")
+"""Scales under which a deviation is a mean over values, so that a sample of them has a standard error."""
 
 
 def fit(penalty: "Penalty", deviation: Deviation, mdp: TabularMDP) -> Impact:
@@ -39,7 +41,7 @@ def fit(penalty: "Penalty", deviation: Deviation, mdp: TabularMDP) -> Impact:
     if isinstance(deviation, ValueFamily) and deviation.population(graph, penalty) is not None:
         estimate = judged.deviations(lambda comparisons: deviation.estimate(graph, penalty, comparisons), columns=2)
         raw = estimate[..., 0]
-        error = estimate[..., 1] if penalty.scale in VALUE_SCALES and penalty.norm == "L1" else None
+        error = estimate[..., 1] if penalty.scale in MEANS and penalty.norm == "L1" else None
     else:
         compare = deviation.fit(graph, penalty)
         raw = judged.deviations(lambda comparisons: compare(comparisons)[:, None])[..., 0]

@@ -37,7 +37,8 @@ class Impact:
         state: [X] id of each state in the task's own MDP.
         memory: [X] what the baseline remembers there, -1 for nothing.
         deviation: [X, A, K] float64, D of every transition; 0 on padding and in terminal states.
-        standard_error: [X, A, K] of D as an estimate, where the penalty samples goals; else None.
+        standard_error: [X, A, K] of D as an estimate, where the penalty samples goals and D is a mean over them; else
+            None.
     """
 
     penalty: "Penalty"
