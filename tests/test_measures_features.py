@@ -86,9 +86,10 @@ def test_a_function_that_is_not_finite_is_refused(number):
 def test_features_that_tell_bookkeeping_apart_are_refused():
     mdp = level("ConveyorVase")
     twin = next(i for i in range(mdp.num_states) if (mdp.situation[:i] == mdp.situation[i]).any())
-    penalty = Penalty(deviation="features", features={"story": lambda s: float(s == mdp.states[twin])})
-    with pytest.raises(ImpactError, match="features must agree in states that differ in bookkeeping only"):
-        penalty.fit(mdp)
+    for deviation in ("features", "detectability"):
+        penalty = Penalty(deviation=deviation, features={"story": lambda s: float(s == mdp.states[twin])})
+        with pytest.raises(ImpactError, match="features must agree in states that differ in bookkeeping only"):
+            penalty.fit(mdp)
 
 
 # Objects on the board

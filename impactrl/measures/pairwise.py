@@ -12,7 +12,7 @@ from impactrl.errors import ImpactError
 from impactrl.measures.baselines import Baseline, BaselineChoice, Nodes, Reference, certain
 from impactrl.measures.comparisons import Comparisons
 from impactrl.measures.deviations import Comparer, Deviation, PairDeviation
-from impactrl.measures.families import BLOCK_BYTES, state_features
+from impactrl.measures.families import BLOCK_BYTES, Features
 from impactrl.measures.state_graph import StateGraph
 from impactrl.measures.values import reachability, reachability_columns
 
@@ -169,8 +169,7 @@ class Detectability(Deviation):
         """The divergence of the two sides of every comparison."""
         kind = np.arange(graph.size)
         if penalty.features is not None:
-            table = state_features(graph, penalty)[0][graph.state]
-            kind = np.unique(table, axis=0, return_inverse=True)[1].ravel()
+            kind = np.unique(Features().values(graph, penalty), axis=0, return_inverse=True)[1].ravel()
 
         def compare(comparisons: Comparisons) -> Floats:
             reference = comparisons.reference
