@@ -218,16 +218,16 @@ def main():
     *_, missed = shares
     everywhere, charged = (f"{100 * s.mean():.2f} % (lowest {100 * s.min():.2f} %)" for s in shares[:2])
     paragraphs = [
-        f"`make bench` measures this afresh, in one process. This machine: {machine()}. Times are the best of {REPEATS}, "
-        "of one or two where they are long. The plain implementations are dictionaries in Python (learners, "
+        f"`make bench` measures this afresh, in one process. This machine: {machine()}. Times are the best of "
+        f"{REPEATS}, of one or two where they are long. The plain implementations are dictionaries in Python (learners, "
         "enumeration), networkx's search for all pairs (fit) and value iteration on dense numpy matrices (solve). The "
         "last column says what numpy's copy of a large array reads and writes in the time of one unit or step, at "
         f"{speed / 1e9:.1f} GB/s. Fit is stepwise relative reachability; solve and frontier have discount 0.99 and "
         "start from a fitted penalty. Lines without the name of a level are of those in `benchmarks/storeroom.py`.",
-        f"Time grows as a power of the number of states, from 10³ on with these exponents: {powers}. Peak memory of the "
-        f"process so far: {memory} states.",
-        f"Sampled against exact, {rows[2]['states']} states, {GOALS} goals, {SEEDS} draws: within 3 standard errors are "
-        f"{everywhere} of all transitions, and {charged} of those with a deviation above 0. Of the rest, "
+        f"Time grows as a power of the number of states, from 10³ on with these exponents: {powers}. Peak memory of "
+        f"the process so far: {memory} states.",
+        f"Sampled against exact, {rows[2]['states']} states, {GOALS} goals, {SEEDS} draws: within 3 standard errors "
+        f"are {everywhere} of all transitions, and {charged} of those with a deviation above 0. Of those outside, "
         f"{100 * missed.mean():.0f} % have an estimate and a standard error of 0: few goals count there, and none of "
         "them was drawn.",
     ]
