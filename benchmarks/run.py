@@ -220,7 +220,8 @@ def main():
     paragraphs = [
         f"`make bench` measures this afresh, in one process. This machine: {machine()}. Times are the best of "
         f"{REPEATS}, of one or two where they are long. The plain implementations are dictionaries in Python "
-        "(learners, enumeration), networkx's search for all pairs (fit) and value iteration on dense numpy matrices (solve). The "
+        "(learners, enumeration), "
+        "networkx's search for all pairs (fit) and value iteration on dense numpy matrices (solve). The "
         "last column says what numpy's copy of a large array reads and writes in the time of one unit or step, at "
         f"{speed / 1e9:.1f} GB/s. Fit is stepwise relative reachability; solve and frontier have discount 0.99 and "
         "start from a fitted penalty. Lines without the name of a level are of those in `benchmarks/storeroom.py`.",
