@@ -1,11 +1,12 @@
-# `make test` checks everything; `make demo` is the main job. Both create .venv first if it is not there.
+# `make test` checks everything; `make demo` is the main job; `make bench` measures. All create .venv first if it is not there.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 DEMO_ARGS ?=
+BENCH_ARGS ?=
 
-.PHONY: demo test lint types tests clean
+.PHONY: demo test lint types tests bench clean
 
 demo: $(STAMP)
 	$(BIN)/python experiments/penalty_vs_performance.py $(DEMO_ARGS)
@@ -21,6 +22,9 @@ types: $(STAMP)
 
 tests: $(STAMP)
 	$(BIN)/pytest -n 2 -q
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/run.py $(BENCH_ARGS)
 
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("impactrl needs Python 3.11 or newer, this is " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'

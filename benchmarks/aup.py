@@ -15,7 +15,7 @@ PENALTY = preset("turner2019-model-free")
 
 
 def plain(mdp, settings, seed):
-    """Dictionaries of small arrays; one run without evaluations. Returns the steps taken."""
+    """Dictionaries of small arrays; one run without evaluations. Returns the steps taken and {board: action values}."""
     rng, noop = np.random.default_rng(seed), mdp.noop
     boards = ["\n".join(mdp.board_text(s)) for s in range(mdp.num_states)]
     utilities = {board: rng.random(PENALTY.utilities) for board in boards}
@@ -39,7 +39,7 @@ def plain(mdp, settings, seed):
             s = following
             if mdp.terminal[s]:
                 break
-    return steps
+    return steps, q
 
 
 def main():
@@ -54,7 +54,7 @@ def main():
             training = train_aup(mdp, PENALTY, SETTINGS, weights=weights, seeds=range(RUNS), threads=threads)
             rates[threads].append(training.steps.sum() / (time.perf_counter() - begin))
         begin = time.perf_counter()
-        steps = plain(mdp, ModelFreeAUP(episodes=PLAIN_EPISODES), 0)
+        steps, _ = plain(mdp, ModelFreeAUP(episodes=PLAIN_EPISODES), 0)
         rates["plain"].append(steps / (time.perf_counter() - begin))
     print(f"Options, {PENALTY.utilities} rewards, {RUNS} runs with {len(SETTINGS.evaluations())} evaluations each")
     print(f"Million steps per second, median of {REPEATS}, in brackets the best")

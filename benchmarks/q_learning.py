@@ -24,7 +24,7 @@ VARIANTS = {
 
 
 def plain(impact, settings, seed):
-    """Dictionaries and loops; one run without evaluations. Returns the steps taken."""
+    """Dictionaries and loops; one run without evaluations. Returns the steps taken and {state: action values}."""
     mdp, rng = impact.mdp, np.random.default_rng(seed)
     reward = impact.penalised_reward(1.0)
     rules = {
@@ -46,7 +46,7 @@ def plain(impact, settings, seed):
             s = following
             if over:
                 break
-    return steps
+    return steps, q
 
 
 def rate(impact, settings, threads=1):
@@ -67,7 +67,8 @@ def main():
         for name, variant in settings.items():
             rates[name].append(rate(impact, variant))
         begin = time.perf_counter()
-        rates["plain Python"].append(plain(impact, SETTINGS, 0) / (time.perf_counter() - begin) / 1e6)
+        steps, _ = plain(impact, SETTINGS, 0)
+        rates["plain Python"].append(steps / (time.perf_counter() - begin) / 1e6)
     print(
         f"Options, relative reachability, {RUNS} runs of {SETTINGS.episodes} episodes in a batch; million steps per "
         f"second, evaluations and\nimpact during training included; median and best of {REPEATS}, the first call "

@@ -77,7 +77,7 @@ def print_rows(columns: Sequence[object], rows: Sequence[Sequence[object]], titl
     drawn = Table(box=SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     names = [str(column).replace("_", " ") for column in columns]
     for i, name in enumerate(names):
-        number = all(isinstance(row[i], int | float) and not isinstance(row[i], bool) for row in rows)
+        number = bool(rows) and all(isinstance(row[i], int | float) and not isinstance(row[i], bool) for row in rows)
         header = name.replace(" ", "\n") if number else name
         drawn.add_column(header, justify="right" if number else "left", no_wrap=number)
     texts = [[f"{v:.4g}" if isinstance(v, float) else str(v) for v in row] for row in rows]
