@@ -103,7 +103,8 @@ def with_budget(impact: Impact, budget: float, units: int) -> Impact:
 def _cost(unit_penalty: NDArray[np.float64], budget: float, units: int) -> NDArray[np.int64]:
     """[X, A, K] units that each transition spends; `units + 1` is more than anybody has."""
     size = np.where(unit_penalty > ROUNDING, unit_penalty, 0.0)
-    share = size * units / budget if budget > 0 else np.where(size > 0, np.inf, 0.0)
+    with np.errstate(over="ignore"):  # of a budget that is hardly one
+        share = size * units / budget if budget > 0 else np.where(size > 0, np.inf, 0.0)
     cost: NDArray[np.int64] = np.minimum(np.ceil(share - ROUNDING), units + 1).astype(np.int64)
     return cost
 

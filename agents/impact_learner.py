@@ -26,7 +26,7 @@ from impactrl.measures.penalty import Penalty
 from impactrl.measures.state_graph import StateGraph, state_graph
 from impactrl.measures.values import attainable_utilities, reachability
 
-__all__ = ["DIAGNOSTICS", "NOOPS", "ImpactLearner", "ImpactTraining", "train_impact_learner"]
+__all__ = ["DIAGNOSTICS", "NOOPS", "ImpactLearner", "ImpactTraining", "require_learnable", "train_impact_learner"]
 
 DIAGNOSTICS = ("states", "actions", "mean_error", "max_error", "charge_error")
 """What is reported of a learned measure beside the outcomes, in order; see `ImpactTraining`."""
@@ -107,7 +107,12 @@ def train_impact_learner(
             cannot learn.
     """
     require_seeds(weights, seeds)
-    _require_learnable(mdp, impact.penalty)
+    require_learnable(impact.penalty)
+    if not mdp.deterministic:
+        raise ImpactError(
+            "the impact learner takes every transition it has seen for one it can choose, so it needs a world without "
+            "chance; use QLearning, which knows its penalty"
+        )
     graph = state_graph(mdp, impact.penalty.terminal)
     measure = _measure(graph, impact.penalty)
     places = Places(
@@ -163,12 +168,8 @@ def train_impact_learner(
     )
 
 
-def _require_learnable(mdp: TabularMDP, penalty: Penalty) -> None:
-    if not mdp.deterministic:
-        raise ImpactError(
-            "the impact learner takes every transition it has seen for one it can choose, so it needs a world without "
-            "chance; use QLearning, which knows its penalty"
-        )
+def require_learnable(penalty: Penalty) -> None:
+    """Raises unless an agent can learn the penalty; says which setting is in the way."""
     if penalty.deviation == "none":
         return
     learnable = {

@@ -87,6 +87,7 @@ def test_impacts_are_rounded_up_to_whole_units_but_not_for_rounding_errors():
     assert spent(1e-12, 1.0, 10) == 0  # what values are solved to
     assert spent(1e-6, 1.0, 10) == 1
     assert spent(1e-6, 0.0, 10) == 0  # nothing may be spent: the no-op instead
+    assert spent(0.5, 5e-324, 10) == 0
 
 
 def test_the_worst_outcome_decides():

@@ -19,6 +19,8 @@ from impactrl.dynamic_programming import optimal_values
 from impactrl.errors import ImpactError
 from impactrl.measures.impact import COLUMNS
 from impactrl.measures.penalty import Penalty
+from impactrl.runs.execution import execute
+from impactrl.runs.specification import Environment, RunSpecification
 
 AU = {"deviation": "attainable_utility", "discount": 0.8, "utilities": 2}
 CASES = {
@@ -228,6 +230,21 @@ def test_action_values_converge_to_the_exact_ones_where_the_state_says_all():
     np.testing.assert_allclose(ours.q[0], plan(impact, Planner(discount=0.8), 0.5).q, rtol=0, atol=1e-9)
 
 
+# As an agent of sweeps
+
+
+def test_a_run_of_a_sweep_is_that_of_the_learner():
+    agent = ImpactLearner(episodes=40, evaluate_every=15, noop="exact")
+    run = RunSpecification(environment=Environment("Box"), penalty=Penalty(weight=0.5), agent=agent, seed=3)
+    assert RunSpecification.from_json(run.to_json()) == run
+    result = execute(run)
+    mdp = level("Box")
+    ours = train_impact_learner(mdp, Penalty().fit(mdp), agent, weights=[0.5], seeds=[run.seed_sequence()])
+    assert (result.history == ours.history[0]).all()
+    assert (result.training == ours.during[0]).all()
+    assert result.steps == ours.steps[0]
+
+
 # Bad input
 
 
@@ -245,6 +262,8 @@ def test_action_values_converge_to_the_exact_ones_where_the_state_says_all():
 def test_a_penalty_that_cannot_be_learned_is_refused(penalty, said):
     with pytest.raises(ImpactError, match=said):
         learned("Options", penalty, episodes=1)
+    with pytest.raises(ImpactError, match=said):
+        RunSpecification(environment=Environment("Options"), penalty=Penalty(**penalty), agent=ImpactLearner())
 
 
 def test_a_world_with_chance_is_refused():

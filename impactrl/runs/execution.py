@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from impactrl.agents.aup import AUPTraining, ModelFreeAUP, train_aup
+from impactrl.agents.impact_learner import ImpactLearner, train_impact_learner
 from impactrl.agents.planner import Planner, plan
 from impactrl.agents.q_learning import Training, train
 from impactrl.compile import compile_mdp
@@ -91,6 +92,10 @@ def execute(specification: RunSpecification) -> RunResult:
         begin = time.perf_counter()
         if isinstance(agent, Planner):
             best = plan(impact, agent, penalty.weight)
+        elif isinstance(agent, ImpactLearner):
+            with _one_at_a_time:
+                mdp = _compile(environment)
+            training = train_impact_learner(mdp, impact, agent, weights=[penalty.weight], seeds=seeds)
         else:
             training = train(impact, agent, weights=[penalty.weight], seeds=seeds)
     seconds = time.perf_counter() - begin

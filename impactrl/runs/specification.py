@@ -13,6 +13,7 @@ import numpy as np
 
 from impactrl.agents.aup import ModelFreeAUP
 from impactrl.agents.auxiliary import learned_penalty
+from impactrl.agents.impact_learner import ImpactLearner, require_learnable
 from impactrl.agents.planner import Planner
 from impactrl.agents.q_learning import QLearning
 from impactrl.errors import ImpactError, whole_number
@@ -22,9 +23,14 @@ from impactrl.text_world import TextWorld, make_level
 
 __all__ = ["AGENTS", "Agent", "Environment", "RunSpecification", "agent_label", "agent_name"]
 
-Agent = QLearning | ModelFreeAUP | Planner
+Agent = QLearning | ModelFreeAUP | ImpactLearner | Planner
 
-AGENTS: dict[str, type[Agent]] = {"q_learning": QLearning, "model_free_aup": ModelFreeAUP, "planner": Planner}
+AGENTS: dict[str, type[Agent]] = {
+    "q_learning": QLearning,
+    "model_free_aup": ModelFreeAUP,
+    "impact_learner": ImpactLearner,
+    "planner": Planner,
+}
 """Agents by name."""
 
 Setting = str | int | float | tuple["Setting", ...]
@@ -128,6 +134,8 @@ class RunSpecification:
         agent_name(self.agent)
         if isinstance(self.agent, ModelFreeAUP):
             learned_penalty(self.penalty)
+        if isinstance(self.agent, ImpactLearner):
+            require_learnable(self.penalty)
         object.__setattr__(self, "seed", whole_number("seed", self.seed, at_least=0))
 
     def to_json(self) -> str:
