@@ -70,6 +70,17 @@ def test_a_plan_ends_after_its_steps_and_is_the_task_until_then(mdp, horizon, da
             assert pair.reward[x, a, k] == mdp.reward[impact.state[x], a, k]
 
 
+def test_a_pair_says_what_is_compared_and_is_drawn_as_the_state():
+    mdp = level("Offset")
+    impact = Penalty(baseline="inaction").fit(mdp)
+    x = impact.mdp.next_state[impact.start_index(0), 2, 0]
+    left, idle = mdp.next_state[0, 2, 0], mdp.next_state[0, mdp.noop, 0]
+    assert impact.mdp.states[x] == (mdp.states[left], mdp.states[idle], 0)
+    assert impact.mdp.board_text(x) == mdp.board_text(left)
+    assert impact.mdp.index(impact.mdp.states[x]) == x
+    assert Penalty(deviation="future_tasks", baseline="none").fit(mdp).mdp is mdp  # nothing to remember
+
+
 def test_the_product_of_a_task_with_a_state_out_of_reach_has_the_pairs_that_occur():
     # Doing nothing leads from 0 to 1 for ever, action 1 stays: pairs 0 0, 0 1 and 1 1. Nothing leads to 2.
     mdp = compile_mdp(replace(steps([1, 0], [1, 1], [2, 2]), first=[(0.5, 0), (0.5, 2)]))

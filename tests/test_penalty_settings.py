@@ -316,6 +316,13 @@ def test_the_usual_summary_of_each_deviation(deviation, summary, effective):
             "RR stepwise nonterminal_weight=0.5 terminal=absorbing seed=3",
         ),
         ({"deviation": "attainable_utility", "utilities": 3}, "AU stepwise utilities=3"),
+        ({"deviation": "attainable_utility", "rollout": "end", "horizon": 9}, "AU stepwise plan horizon=9"),
+        ({"deviation": "step_reversibility", "baseline": "start"}, "step reversibility"),
+        ({"baseline": "policy"}, "RR policy policy=random"),
+        ({"scale": "impact-unit", "unit_action": "up"}, "RR stepwise scale=impact-unit unit_action=up"),
+        ({"deviation": "features", "features": {"vase": 2, "box": 1}}, "features stepwise features=vase:2,box"),
+        ({"deviation": "features", "features": {"own": float}}, "features stepwise features=own"),
+        ({"deviation": "whitelist", "allowed": ["A> ", " >A"]}, "whitelist stepwise allowed=A> , >A"),
     ],
 )
 def test_the_label_says_what_is_not_the_default(settings, label):
