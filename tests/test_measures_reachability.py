@@ -71,7 +71,7 @@ def test_deterministic_reachability_is_a_power_of_the_shortest_distance(mdp, dis
 def test_a_detour_does_not_make_a_state_more_reachable(mdp, discount):
     table = reachability(state_graph(mdp, "absorbing"), discount=discount)
     through = (table[:, :, None] * table[None, :, :]).max(axis=1)  # x to y, then y to z
-    assert (table >= through - 1e-13).all()
+    assert (table >= through - 3e-12).all()  # each is right to 1e-12
 
 
 def test_reachability_by_hand():
@@ -88,7 +88,7 @@ def test_reachability_by_hand():
     # With discount 1/2: R(0;1) = (1/4) + (1/4) R(0;1) = 1/3; R(1;0) = 1/8; R(1;2) = 3/8 + (1/8) R(0;2) and
     # R(0;2) = (1/3) R(1;2), so R(1;2) = (3/8) / (1 - 1/24) = 9/23.
     halved = [[1, 1 / 3, 3 / 23], [1 / 8, 1, 9 / 23], [0, 0, 1]]
-    np.testing.assert_allclose(reachability(graph, discount=0.5), halved, rtol=0, atol=1e-15)
+    np.testing.assert_allclose(reachability(graph, discount=0.5), halved, rtol=0, atol=1e-12)
 
 
 @given(mdps(max_states=6), DISCOUNTS, TERMINAL)
