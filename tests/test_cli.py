@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -189,7 +190,8 @@ def test_an_interrupted_sweep_says_so_in_one_line_and_keeps_what_is_finished(tmp
     plan = tmp_path / "plan.toml"
     plan.write_text(PLAN.replace("seeds = 2", "seeds = 2000").replace("episodes = 50", "episodes = 500"))
     command = [sys.executable, "-m", "impactrl.cli", "sweep", str(plan), "--out", str(tmp_path)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # what runs in the background may ignore it
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heard)
     store = tmp_path / "results.db"
     deadline = time.monotonic() + 60
     while (not store.exists() or _finished(store) < 20) and time.monotonic() < deadline:

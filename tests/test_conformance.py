@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
 
+import gymnasium as gym
 import pytest
 
 from impactrl import register_level, testing
@@ -50,5 +51,8 @@ def test_the_battery_finds_faults(world: type, complaint: str, monkeypatch: pyte
     setattr(module, world.__name__, world)
     monkeypatch.setitem(sys.modules, module.__name__, module)
     register_level(name, f"{module.__name__}:{world.__name__}")
-    with pytest.raises(AssertionError, match=complaint):
-        testing.check_level(name)
+    try:
+        with pytest.raises(AssertionError, match=complaint):
+            testing.check_level(name)
+    finally:
+        del gym.registry[f"impactrl/{name}-v0"]

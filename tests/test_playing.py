@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from io import StringIO
 from typing import Any
 
@@ -434,6 +435,8 @@ class Terminal:
             stderr=self.slave,
             env=environment | {"TERM": "xterm-256color"},
             start_new_session=True,
+            # What runs in the background may have been told to ignore it.
+            preexec_fn=partial(signal.signal, signal.SIGINT, signal.SIG_DFL),
         )
         self.output = ""
 
