@@ -170,7 +170,7 @@ def train_aup(
     require_seeds(weights, seeds)
     row = table_rows(mdp, settings.key)
     rows = int(row.max()) + 1
-    learned = for_task(learned_penalty(penalty), mdp, rows)
+    learned = for_task(learned_penalty(penalty), mdp.noop, rows)
     task = task_of(Penalty(deviation="none").fit(mdp), row)
     epsilons, evaluations = settings.epsilons(), settings.evaluations()
     q = np.zeros((len(seeds), rows, mdp.num_actions))

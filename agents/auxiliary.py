@@ -26,9 +26,18 @@ from impactrl.measures.state_graph import state_graph
 from impactrl.measures.values import attainable_utilities
 
 __all__ = [
+    "ABSOLUTE",
+    "ADVERSARIAL",
+    "AVERAGE",
+    "AVERAGE_OTHER",
+    "DECREASE",
     "KEYS",
     "LANES",
+    "PER_VALUE",
+    "RANDOM",
+    "STEPWISE",
     "LearnedPenalty",
+    "all_charges",
     "charge",
     "drawn_utilities",
     "exact_auxiliary",
@@ -131,7 +140,7 @@ def learned_penalty(penalty: Penalty) -> LearnedPenalty:
     )
 
 
-def for_task(learned: LearnedPenalty, mdp: TabularMDP, rows: int) -> LearnedPenalty:
+def for_task(learned: LearnedPenalty, noop: int | None, rows: int) -> LearnedPenalty:
     """The penalty for a task whose tables have so many rows: with its no-op, and an indicator per row.
 
     Raises:
@@ -140,12 +149,12 @@ def for_task(learned: LearnedPenalty, mdp: TabularMDP, rows: int) -> LearnedPena
     if learned.indicators:
         learned = learned._replace(rewards=rows)
     if learned.rewards and learned.baseline == STEPWISE:
-        if mdp.noop is None:
+        if noop is None:
             raise ImpactError(
                 "baseline='stepwise' compares with doing nothing, and this world has no no-op action; use one of "
                 f"{', '.join(map(repr, BASELINES[1:]))}"
             )
-        learned = learned._replace(noop=mdp.noop)
+        learned = learned._replace(noop=noop)
     return learned
 
 
@@ -306,6 +315,27 @@ def expected_charge(
             scratch[0] = auxiliary[row, a]
             mean += _deviation(learned, row, action, auxiliary, scratch) / (num_actions - 1)
     return mean
+
+
+def all_charges(learned: LearnedPenalty, auxiliary: NDArray[np.float64]) -> NDArray[np.float64]:
+    """[Y, A] what each action is charged at weight 1 by values [Y, A, U]; in expectation where that is random."""
+    rows, actions, rewards = auxiliary.shape
+    padded = np.zeros((rows, actions, -(-rewards // LANES) * LANES))
+    padded[:, :, :rewards] = auxiliary
+    result: NDArray[np.float64] = _all_charges(learned, np.random.default_rng(0), padded, padded.max(axis=1))
+    return result
+
+
+@numba.njit(cache=True, nogil=True)
+def _all_charges(
+    learned: LearnedPenalty, rng: np.random.Generator, auxiliary: NDArray[np.float64], top: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    result = np.zeros((auxiliary.shape[0], auxiliary.shape[1]))
+    scratch = np.zeros((2, auxiliary.shape[2]))
+    for y in range(len(result)):
+        for a in range(result.shape[1]):
+            result[y, a] = expected_charge(learned, rng, y, a, auxiliary, top, scratch)
+    return result
 
 
 @numba.njit(cache=True, nogil=True, inline="always")

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from impactrl.agents.aup import ModelFreeAUP as ModelFreeAUP
     from impactrl.agents.aup import train_aup as train_aup
     from impactrl.agents.constrained import solve_within_budget as solve_within_budget
+    from impactrl.agents.dqn import DQN as DQN
+    from impactrl.agents.dqn import DeepTraining as DeepTraining
+    from impactrl.agents.dqn import train_dqn as train_dqn
     from impactrl.agents.frontier import Frontier as Frontier
     from impactrl.agents.frontier import frontier as frontier
     from impactrl.agents.impact_learner import ImpactLearner as ImpactLearner
@@ -84,7 +87,9 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "CLASSES": "analysis.statistics",
+    "DQN": "agents.dqn",
     "Baseline": "measures.baselines",
+    "DeepTraining": "agents.dqn",
     "Deviation": "measures.deviations",
     "Environment": "runs.specification",
     "Frontier": "agents.frontier",
@@ -152,6 +157,7 @@ _HOMES = {
     "tradeoff_panel": "analysis.tradeoff",
     "train": "agents.q_learning",
     "train_aup": "agents.aup",
+    "train_dqn": "agents.dqn",
     "train_impact_learner": "agents.impact_learner",
 }
 

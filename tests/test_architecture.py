@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE_FOLDERS = {"impactrl": ROOT / "impactrl", "impactrl.envs": ROOT / "envs", "impactrl.agents": ROOT / "agents"}
 
 LAYERS = [
-    ["impactrl.errors"],
+    ["impactrl.errors", "impactrl.progress"],
     ["impactrl.world"],
     ["impactrl.mdp", "impactrl.graph", "impactrl.dynamic_programming", "impactrl.policy_iteration"],
     ["impactrl.components", "impactrl.reach", "impactrl.presence", "impactrl.condensing"],
@@ -52,7 +52,7 @@ NARROWER = {
         "measures",
     ],
     "impactrl.envs": ["errors", "world", "levels", "envs"],
-    "impactrl.agents": ["errors", "mdp", "dynamic_programming", "policy_iteration", "measures", "agents"],
+    "impactrl.agents": ["errors", "progress", "mdp", "dynamic_programming", "policy_iteration", "measures", "agents"],
     "impactrl.analysis": ["errors", "mdp", "condensing", "render", "runs", "analysis"],
 }
 """Packages that may import these rooms only."""

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Literal
 
 import pandas as pd
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from impactrl.agents.planner import Planner
 from impactrl.agents.q_learning import QLearning
 from impactrl.errors import ImpactError, real_number, whole_number
 from impactrl.measures.penalty import Penalty
+from impactrl.progress import progress_bar
 from impactrl.runs.critical import critical_weights
 from impactrl.runs.execution import RunResult, execute
 from impactrl.runs.specification import Agent, Environment, RunSpecification, agent_name
@@ -154,7 +153,7 @@ def sweep(
     hashes = [s.hash for s in specifications]
     with Store(store) as results:
         missing = missing_runs(specifications, results, retry_failed=retry_failed)
-        with _bar(progress) as bar:
+        with progress_bar(progress) as bar:
             task = bar.add_task("runs", total=len(specifications), completed=len(specifications) - len(missing))
 
             def keep(specification: RunSpecification, future: RunFuture) -> None:
@@ -260,17 +259,4 @@ def failure_note(failures: pd.DataFrame, count: int) -> str:
     return (
         f"{len(failures)} of {count} runs failed and are left out (retry_failed tries them again). "
         f"The first, {where}, seed {first['seed']}: {error}"
-    )
-
-
-def _bar(progress: bool | None) -> Progress:
-    console = Console(stderr=True)
-    shown = console.is_terminal if progress is None else progress
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not shown,
     )

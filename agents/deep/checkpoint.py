@@ -1,0 +1,83 @@
+"""Checkpoints: all arrays of some runs in one file, without pickle, with a description of what they belong to."""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+from zipfile import BadZipFile
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
+
+from impactrl.errors import ImpactError
+
+__all__ = ["FORMAT", "load", "save"]
+
+FORMAT = 1
+"""Of the files. Another one is refused."""
+
+Tree = TypeVar("Tree")
+
+
+def save(path: Path, description: Mapping[str, Any], tree: Any, records: Mapping[str, NDArray[Any]]) -> None:
+    """Writes a checkpoint, in one piece or not at all.
+
+    Args:
+        path: the file.
+        description: what it belongs to, as JSON.
+        tree: arrays in any structure.
+        records: named arrays beside it.
+
+    Raises:
+        ImpactError: it cannot be written.
+    """
+    leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
+    arrays = {f"leaf/{i}": leaf for i, leaf in enumerate(leaves)} | {f"record/{k}": v for k, v in records.items()}
+    text = json.dumps({"format": FORMAT} | dict(description), sort_keys=True)
+    unfinished = path.with_suffix(f".{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with unfinished.open("wb") as file:
+            np.savez(file, description=np.frombuffer(text.encode(), dtype=np.uint8), **arrays)  # type: ignore[arg-type]
+        unfinished.replace(path)
+    except OSError as error:
+        unfinished.unlink(missing_ok=True)
+        raise ImpactError(f"cannot write the checkpoint {path}: {error.strerror}") from None
+
+
+def load(path: Path, description: Mapping[str, Any], like: Tree) -> tuple[Tree, dict[str, NDArray[Any]]]:
+    """Reads a checkpoint.
+
+    Args:
+        path: the file.
+        description: what it has to belong to.
+        like: a tree of the same structure.
+
+    Returns:
+        The tree, and the records.
+
+    Raises:
+        ImpactError: the file is no checkpoint, or one of something else; says what differs.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            arrays = dict(file)
+        found = json.loads(arrays.pop("description").tobytes())
+    except (OSError, ValueError, KeyError, BadZipFile, EOFError) as error:
+        raise ImpactError(f"{path} is no checkpoint of a deep agent ({error}); delete it to begin anew") from None
+    wanted = json.loads(json.dumps({"format": FORMAT} | dict(description)))
+    different = sorted(key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key))
+    if different:
+        there = ", ".join(f"{key} {found.get(key)}" for key in different)
+        here = ", ".join(f"{key} {wanted.get(key)}" for key in different)
+        raise ImpactError(
+            f"{path} is a checkpoint of something else: it has {there}; this run has {here}. Give another folder, or "
+            "delete it to begin anew"
+        )
+    leaves, structure = jax.tree.flatten(like)
+    loaded = [jnp.asarray(arrays[f"leaf/{i}"]) for i in range(len(leaves))]
+    records = {name.removeprefix("record/"): value for name, value in arrays.items() if name.startswith("record/")}
+    return jax.tree.unflatten(structure, loaded), records
