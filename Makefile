@@ -25,7 +25,7 @@ tests: $(STAMP)
 
 docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
-	@echo 'Open out/site/index.html'
+	@echo 'Open out/site/index.html; to search in it: $(BIN)/python -m http.server --directory out/site'
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/run.py $(BENCH_ARGS)

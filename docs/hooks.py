@@ -47,7 +47,7 @@ def on_files(files: Files, config: MkDocsConfig) -> None:
 def home() -> str:
     """The README, with its links as they are from here."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    return re.sub(r"(\]\()docs/", r"\1", text)
+    return "---\nhide: [navigation]\n---\n\n" + re.sub(r"(\]\()docs/", r"\1", text)
 
 
 def commands() -> str:
