@@ -18,6 +18,7 @@ from impactrl import testing
 from impactrl.cli import COMMANDS, main
 
 ROOT = Path(__file__).parents[1]
+PUBLIC = [thing for name in impactrl.__all__ if inspect.isclass(thing := getattr(impactrl, name))]
 WORLDS = "worlds"
 TITLES = {
     WORLDS: "Worlds and tasks",
@@ -89,10 +90,29 @@ def title(room: str) -> str:
 
 
 def room_page(room: str, names: list[str]) -> str:
-    """A page with the docstrings of a room's public names."""
+    """A page with the docstrings of a room's public names, each followed by classes that belong to it."""
     package = impactrl if room == WORLDS else import_module(f"impactrl.{room}")
     about = "What everything else is built on." if room == WORLDS else inspect.getdoc(package)
-    return "\n\n".join([f"# {title(room)}", str(about), *(f"::: {name}" for name in names)])
+    parts, told = [f"# {title(room)}", str(about)], set(PUBLIC)
+    for name in names:
+        parts.append(f"::: {name}")
+        for belonging in belongings(getattr(testing if room == "testing" else impactrl, name.rpartition(".")[2])):
+            if belonging not in told:
+                parts.append(f"::: {belonging.__module__}.{belonging.__name__}\n    options: {{ heading_level: 3 }}")
+                told.add(belonging)
+    return "\n\n".join(parts)
+
+
+def belongings(thing: object) -> list[type]:
+    """The library's classes that a reader of something's docstring will ask for: bases, and what is returned."""
+    if inspect.isclass(thing):
+        found = inspect.getmro(thing)
+    elif inspect.isfunction(thing):
+        returned = re.findall(r"\w+", str(thing.__annotations__.get("return")))
+        found = tuple(thing.__globals__.get(word) for word in returned)
+    else:
+        found = ()
+    return [each for each in found if inspect.isclass(each) and each.__module__.startswith("impactrl.")]
 
 
 class Doctests(griffe.Extension):
