@@ -105,6 +105,7 @@ def room_page(room: str, names: list[str]) -> str:
 
 def belongings(thing: object) -> list[type]:
     """The library's classes that a reader of something's docstring will ask for: bases, and what is returned."""
+    found: tuple[object, ...]
     if inspect.isclass(thing):
         found = inspect.getmro(thing)
     elif inspect.isfunction(thing):

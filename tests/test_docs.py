@@ -110,10 +110,10 @@ class Reader:
             self.write(block.title, block.code)
         elif block.language == "python":
             code = compile("\n" * block.line + block.code, "the page", "exec")
-            with contextlib.redirect_stdout(io.StringIO()) as said:
+            with contextlib.redirect_stdout(io.StringIO()) as out:
                 exec(code, self.names)
             shown = re.findall(r"^#(?: (.*))?$", block.code, flags=re.MULTILINE)
-            assert said.getvalue().splitlines() == shown, f"line {block.line}"
+            assert out.getvalue().splitlines() == shown, f"line {block.line}"
         elif block.language == "console":
             for command, shown in commands_of(block):
                 if any(re.fullmatch(pattern, command) for pattern in ELSEWHERE):
