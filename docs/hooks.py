@@ -18,7 +18,6 @@ from impactrl import testing
 from impactrl.cli import COMMANDS, main
 
 ROOT = Path(__file__).parents[1]
-PUBLIC = [thing for name in impactrl.__all__ if inspect.isclass(thing := getattr(impactrl, name))]
 WORLDS = "worlds"
 TITLES = {
     WORLDS: "Worlds and tasks",
@@ -93,14 +92,22 @@ def room_page(room: str, names: list[str]) -> str:
     """A page with the docstrings of a room's public names, each followed by classes that belong to it."""
     package = impactrl if room == WORLDS else import_module(f"impactrl.{room}")
     about = "What everything else is built on." if room == WORLDS else inspect.getdoc(package)
-    parts, told = [f"# {title(room)}", str(about)], set(PUBLIC)
+    parts, told = [f"# {title(room)}", str(about)], [loaded(f"impactrl.{name}") for name in impactrl.__all__]
     for name in names:
         parts.append(f"::: {name}")
-        for belonging in belongings(getattr(testing if room == "testing" else impactrl, name.rpartition(".")[2])):
+        for belonging in belongings(loaded(name)):
             if belonging not in told:
                 parts.append(f"::: {belonging.__module__}.{belonging.__name__}\n    options: {{ heading_level: 3 }}")
-                told.add(belonging)
+                told.append(belonging)
     return "\n\n".join(parts)
+
+
+def loaded(name: str) -> object:
+    """What a dotted name stands for; None where that needs an extra which is not installed."""
+    package, _, attribute = name.rpartition(".")
+    with suppress(ImportError):
+        return getattr(import_module(package), attribute)
+    return None
 
 
 def belongings(thing: object) -> list[type]:
