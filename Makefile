@@ -1,4 +1,4 @@
-# `make test` checks everything; `make demo` is the main job; `make bench` measures. All create .venv first if it is not there.
+# `make test` checks everything; `make demo` is the main job; `make docs` builds the site; `make bench` measures. All create .venv first if it is not there.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -6,7 +6,7 @@ STAMP := $(VENV)/installed
 DEMO_ARGS ?=
 BENCH_ARGS ?=
 
-.PHONY: demo test lint types tests bench clean
+.PHONY: demo test lint types tests docs bench clean
 
 demo: $(STAMP)
 	$(BIN)/python experiments/penalty_vs_performance.py $(DEMO_ARGS)
@@ -22,6 +22,10 @@ types: $(STAMP)
 
 tests: $(STAMP)
 	$(BIN)/pytest -n 2 -q
+
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo 'Open out/site/index.html; to search in it: $(BIN)/python -m http.server --directory out/site'
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/run.py $(BENCH_ARGS)

@@ -1,7 +1,5 @@
-"""What a stranger types first: the README, the scripts, the wheel."""
+"""What a stranger meets beside the documentation: the scripts, the wheel."""
 
-import re
-import shlex
 import subprocess
 import sys
 import venv
@@ -10,71 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from impactrl.cli import main
-from impactrl.measures import registry
-
 ROOT = Path(__file__).parents[1]
-
-
-def blocks(page: str, language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", (ROOT / page).read_text(), flags=re.DOTALL)
-
-
-PAGES = ["README.md", "docs/environments.md", "docs/measures.md", "docs/own_measures.md", "docs/state_graphs.md"]
-
-
-@pytest.mark.parametrize("page", PAGES)
-def test_python_of_a_page_runs_and_prints_what_it_says(page, tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    for names in ("_own_deviations", "_own_baselines"):  # what a page registers goes when the test is over
-        monkeypatch.setattr(registry, names, {})
-    code = "".join(blocks(page, "python"))
-    exec(compile(code, page, "exec"), {})
-    assert capsys.readouterr().out.splitlines() == re.findall(r"^# (.*)$", code, flags=re.MULTILINE)
-
-
-def test_commands_of_the_readme_run(tmp_path, monkeypatch, capsys):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "plan.toml").write_text(blocks("README.md", "toml")[0])
-    commands = [line[2:].split("#")[0] for block in blocks("README.md", "console") for line in block.splitlines()]
-    ours = [shlex.split(c) for c in commands if c.startswith("impactrl ")]
-    assert {c[1] for c in ours} == {
-        "envs",
-        "measures",
-        "show",
-        "solve",
-        "frontier",
-        "explain",
-        "render",
-        "play",
-        "train",
-        "sweep",
-        "results",
-        "export",
-        "plot",
-    }
-    for command in ours:
-        if command[1] == "play":
-            continue  # needs a terminal: see test_playing
-        main(command[1:])
-        said = capsys.readouterr()
-        assert said.out
-        assert said.err == ""
-
-
-def test_the_page_on_sweeps_runs_from_its_plan_to_its_numbers(tmp_path, monkeypatch, capsys):
-    page = "docs/sweeps.md"
-    monkeypatch.chdir(tmp_path)
-    Path("plan.toml").write_text(blocks(page, "toml")[0])
-    for line in "".join(blocks(page, "console")).splitlines():
-        main(shlex.split(line[2:].split("  #")[0])[1:])
-        assert capsys.readouterr().err == ""
-    assert {"out/index.html", "out/plane.pdf", "runs.csv"} <= {
-        str(p.relative_to(tmp_path)) for p in tmp_path.rglob("*")
-    }
-    code = "".join(blocks(page, "python"))
-    exec(compile(code, page, "exec"), {})
-    assert capsys.readouterr().out.splitlines() == re.findall(r"^# (.*)$", code, flags=re.MULTILINE)
 
 
 @pytest.mark.slow
