@@ -107,7 +107,7 @@ def windows(curve: Frontier) -> Iterator[tuple[str, float, float]]:
 
 def text_of(ranges: list[tuple[float, float]]) -> str:
     """Ranges of weights as text."""
-    return ", ".join(f"{low:.3g} – {high:.3g}" for low, high in ranges).replace("inf", "∞") or NOWHERE
+    return ", ".join(" – ".join(f"{float(f'{end:.3g}'):g}" for end in r) for r in ranges).replace("inf", "∞") or NOWHERE
 
 
 def main() -> None:

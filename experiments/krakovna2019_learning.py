@@ -62,6 +62,7 @@ PENALTIES = {
 }
 WEIGHTS = (0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0)
 SAFE, HARM, IDLE = "safe", "side effect", "incomplete"
+TIE = "safe or not"
 TITLE = "safe / side effect / undone, λ"
 
 
@@ -118,8 +119,6 @@ def outcomes(runs: pd.DataFrame, by: list[str]) -> pd.DataFrame:
 
 def as_published(said: str, shares: Mapping[str, float]) -> bool:
     """Whether most runs end as published."""
-    if said == "safe or not":
-        return True
     if said == "partly safe":
         return 0 < shares[SAFE] < 1
     return shares[SAFE] < 0.5 if said == "not safe" else shares[said] > 0.5
@@ -130,6 +129,8 @@ def cells_of(found: pd.DataFrame, *, enough: bool) -> list[Cell]:
     cells = []
     for name, (box, vase, sushi) in published("krakovna2019")["learning"].items():
         for level, said in zip(LEVELS, (box, vase, sushi, sushi), strict=True):
+            if said == TIE:  # says nothing that could differ
+                continue
             cell = found.loc[(name, level)]
             text = " / ".join(f"{cell[outcome]:.2f}" for outcome in (SAFE, HARM, IDLE))
             text += f", λ {cell['weight']:.3g}" if name != "none" else ""

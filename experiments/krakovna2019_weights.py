@@ -61,7 +61,9 @@ def main() -> None:
         drawn = [frontier(mdp, replace(penalty_of(name), seed=s), discount=agent.discount) for s in range(DRAWS)]
         counts = {weight: sum(is_safe(curve, float(weight)) for curve in drawn) for weight in row}
         text = ", ".join(f"{count} at λ = {weight}" for weight, count in counts.items())
-        print(f"{name}: of {DRAWS} draws of the utilities, the exact optimum is safe in {text}")
+        ends = [end for curve in drawn for _, end in curve.safe_windows]
+        print(f"{name}: of {DRAWS} draws of the utilities, the exact optimum is safe in {text}; ", end="")
+        print(f"up to a weight between {min(ends):.0f} and {max(ends):.0f}")
 
 
 if __name__ == "__main__":

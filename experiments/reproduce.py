@@ -28,7 +28,7 @@ import tomllib
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from textwrap import fill
+from textwrap import TextWrapper
 
 import numpy as np
 from rich.console import Console
@@ -44,6 +44,8 @@ ONLY_THE_PAGE = ("reproduce.py", "explanations.toml")
 SUFFIXES = (".py", ".toml", ".json", ".txt")
 DONE, LOG = "done.json", "log.txt"
 UNEXPLAINED = "**unexplained**"
+PARAGRAPH = TextWrapper(120, break_on_hyphens=False, break_long_words=False)
+ENTRY = TextWrapper(120, break_on_hyphens=False, break_long_words=False, subsequent_indent="  ")
 
 
 @dataclass(frozen=True)
@@ -154,25 +156,22 @@ def page(results: list[Result], why: dict[tuple[str, str], str], figures: str) -
     star = "\\*" if any(result.resumed for result in results) else ""
     parts = [
         "# Reproductions",
-        fill(
+        PARAGRAPH.fill(
             "`make reproduce` repeats every published figure, table and number that this library can be held against, "
             "and writes this page. Nothing else is needed: the first time it sets up its environment. It can be "
             "stopped and started again; `make reproduce REPRODUCE_ARGS=--quick` only shows that everything runs, and "
             "`REPRODUCE_ARGS=shah2019` runs one script. The scripts are in `experiments/`, the published values, as "
-            "they are printed, in `experiments/published/`.",
-            120,
+            "they are printed, in `experiments/published/`."
         ),
-        fill(
+        PARAGRAPH.fill(
             f"These are of a machine with {os.cpu_count()} cores, which may have had other work: {versions}; "
-            f"{total / 60:.0f} minutes in all. The numbers do not depend on the machine, the seconds do.",
-            120,
+            f"{total / 60:.0f} minutes in all. The numbers do not depend on the machine, the seconds do."
         ),
         summary(results, star),
-        fill(
+        PARAGRAPH.fill(
             "A cell is one published value. Tables below show the reproduced value with the published one in "
             "brackets. Numbers agree if they round to all the digits that were published; counts of runs, if chance "
-            "accounts for the difference; outcomes, if most runs come to them. Each section says more.",
-            120,
+            "accounts for the difference; outcomes, if most runs come to them. Each section says more."
         ),
     ]
     return "\n\n".join([*parts, *(section(result, why, figures) for result in results)]) + "\n"
@@ -199,7 +198,7 @@ def section(result: Result, why: dict[tuple[str, str], str], figures: str) -> st
     """A script's section: what it does, its figures, its cells, and why some differ."""
     script = result.script
     title, about = script.doc[:2]
-    parts = [f"## `{script.name}.py`", fill(f"**{title}** {about}", 120)]
+    parts = [f"## `{script.name}.py`", PARAGRAPH.fill(f"**{title}** {about}")]
     if result.error:
         return "\n\n".join([*parts, f"**Failed:** {result.error}"])
     parts += [f"![{title.rstrip('.')}]({figures}/{script.name}_{name})" for name in script.figures]
@@ -210,7 +209,7 @@ def section(result: Result, why: dict[tuple[str, str], str], figures: str) -> st
             reasons.setdefault(why.get((script.name, cell.name), UNEXPLAINED), []).append(cell)
     if reasons:
         lines = [f"- {'; '.join(f'{c.name}: {c.text}' for c in cells)}. {text}" for text, cells in reasons.items()]
-        parts.append("What differs:\n\n" + "\n".join(fill(line, 120, subsequent_indent="  ") for line in lines))
+        parts.append("What differs:\n\n" + "\n".join(ENTRY.fill(line) for line in lines))
     return "\n\n".join(parts)
 
 

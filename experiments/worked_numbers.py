@@ -157,6 +157,7 @@ def plot_bound(points: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]
     for (level, (change, bound)), colour, marker in zip(points.items(), colours, "os^DvP", strict=False):
         shown = change > LEAST
         ax.plot(bound[shown], change[shown], marker, markersize=2.5, color=colour, label=level)
+    ax.set_xlim(1e-3, 2)
     ax.set_xlabel("mean change of utilities", fontsize=7)
     ax.set_ylabel("change of POWER", fontsize=7)
     ax.tick_params(labelsize=7)
