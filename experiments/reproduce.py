@@ -9,8 +9,8 @@ is in the folder of the results.
     <code>/<script>/       what each script wrote, and what it printed (log.txt)
     <code>/reproduction.md and figures/, if not in docs
 
-    python experiments/reproduce.py                     # six minutes on two cores
-    python experiments/reproduce.py --quick             # half a minute: hardly anything is learned
+    python experiments/reproduce.py                     # ten minutes on two cores
+    python experiments/reproduce.py --quick             # a minute: hardly anything is learned
     python experiments/reproduce.py shah2019 eresheim2023
 """
 
