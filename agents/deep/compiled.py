@@ -178,7 +178,7 @@ class _Batch:
             records.q[member] = values[m]
             unit = units[m] if units.ndim > self.impact.deviation.ndim else units
             records.history[member, e] = self._evaluated(values[m], unit) + offset
-            records.during[member, e] = during[m] / episodes[m] + offset
+            records.during[member, e] = during[m] / episodes[m] + offset if episodes[m] else np.nan
             records.loss[member, e] = loss[m] / losses[m] if losses[m] else np.nan
             if self.rule.impact is not None:
                 records.diagnostics[member, e] = self.judge.diagnostics(_one(runs.learner, m), unit)
