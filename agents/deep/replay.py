@@ -109,6 +109,7 @@ def add(
         The rings, and [N] the flat index of each step; of one that is not kept, out of range.
     """
     environments, capacity = replay.place.shape
+    nowhere = -(-environments * capacity // BLOCK) * BLOCK  # out of range also of priorities, which come in blocks
     row = jnp.arange(environments)
     column = jnp.where(kept, replay.added % capacity, capacity)
 
@@ -124,7 +125,7 @@ def add(
         over=put(replay.over, over),
         added=replay.added + kept,
     )
-    return added, jnp.where(kept, row * capacity + column, environments * capacity)
+    return added, jnp.where(kept, row * capacity + column, nowhere)
 
 
 def sample(replay: Replay, draws: jax.Array) -> jax.Array:
