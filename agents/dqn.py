@@ -1,5 +1,6 @@
 """Deep Q-agents: their settings, what they return, and the doors to training. Needs the extra `deep` only to train."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -254,7 +255,7 @@ class DeepTraining:
             was stopped. The impact is exact, also where it was learned; that of auxiliary rewards which a run has drawn
             for itself is the exact one of those rewards.
         during: [R, E, 5] the same columns as they came while learning: the mean over the training episodes that ended
-            since the evaluation before.
+            since the evaluation before; NaN where none did.
         loss: [R, E] mean loss of the updates since the evaluation before; NaN where there was none.
         diagnostics: [R, E, 3] of learned charges, in the order of `DEEP_DIAGNOSTICS`: mean and largest absolute
             difference from the exact ones (at weight 1), over all states and actions that the episode does not end in;
@@ -316,7 +317,7 @@ def train_dqn(
     require_deep()
     from impactrl.agents.deep.compiled import train_batch
 
-    return train_batch(
+    training = train_batch(
         impact,
         settings,
         weights=weights,
@@ -327,6 +328,16 @@ def train_dqn(
         log=None if log is None else Path(log),
         progress=progress,
     )
+    diverged = np.flatnonzero(training.stopped >= 0).tolist()
+    if diverged:
+        listed = ", ".join(f"{i} (weight {weights[i]:g}, at step {training.stopped[i]})" for i in diverged)
+        warnings.warn(
+            f"{len(diverged)} of {len(seeds)} runs were stopped, since what they learned was not finite: {listed}. A "
+            "smaller learning_rate or a gradient_clip may help",
+            DivergedWarning,
+            stacklevel=2,
+        )
+    return training
 
 
 def train_dqn_on(

@@ -209,7 +209,7 @@ def test_export_writes_the_runs_or_their_curves(
     assert {"steps", "seconds", "stored", "versions"} < set(table.columns)
     said(["export", str(folder), "--curves", "--format", "json", "--out", str(tmp_path / "b.json")], capsys)
     curves = json.loads((tmp_path / "b.json").read_text())
-    assert {row["episode"] for row in curves} == {0, 30, 60}
+    assert {row["trained"] for row in curves} == {0, 30, 60}
 
 
 def test_a_dry_run_says_what_there_is_to_do_and_does_nothing(

@@ -105,7 +105,7 @@ def test_a_new_store_is_a_file_without_runs(tmp_path: Path) -> None:
         assert (tmp_path / "new.db").is_file()
         assert store.status() == {}
         assert list(store.runs().columns) == LABELS + OUTCOMES
-        assert list(store.curves().columns) == [*LABELS, "episode", *OUTCOMES]
+        assert list(store.curves().columns) == [*LABELS, "trained", *OUTCOMES]
         assert len(store.runs()) == len(store.curves()) == 0
 
 
@@ -139,7 +139,7 @@ def test_a_curve_has_a_row_for_every_evaluation_of_every_run(tmp_path: Path) -> 
         store.add(specification(0), short)
         curves = store.curves()
     assert curves["seed"].tolist() == [1, 1, 1, 0]
-    assert curves["episode"].tolist() == [10, 20, 30, 10]
+    assert curves["trained"].tolist() == [10, 20, 30, 10]
     np.testing.assert_array_equal(curves[OUTCOMES], np.vstack([long.history, short.history]))
 
 
@@ -168,7 +168,7 @@ def test_numbers_come_back_bit_for_bit(tmp_path: Path) -> None:
     with Store(tmp_path / "results.db") as store:
         assert store.runs()[OUTCOMES].to_numpy().tobytes() == awkward.tobytes()
         assert store.curves()[OUTCOMES].to_numpy().tobytes() == stored.history.tobytes()
-        assert store.curves()["episode"].tolist() == [1, 2**40]
+        assert store.curves()["trained"].tolist() == [1, 2**40]
 
 
 def test_the_specification_is_kept_whole(tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_a_curve_of_training_is_kept_where_it_was_recorded(tmp_path: Path) -> No
         curves = store.curves(training=True)
         assert store.curves()["seed"].tolist() == [0, 0, 1, 1]
     assert curves["seed"].tolist() == [1, 1]
-    assert curves["episode"].tolist() == [10, 20]
+    assert curves["trained"].tolist() == [10, 20]
     np.testing.assert_array_equal(curves[OUTCOMES], training)
 
 

@@ -308,7 +308,9 @@ class Store:
         return wanted.sort_values("run", key=lambda runs: runs.map(place), ignore_index=True)
 
     def curves(self, order: Iterable[str] | None = None, *, training: bool = False) -> pd.DataFrame:
-        """The learning curves, one row per finished run and evaluation: `LABELS`, `episode` and the five columns.
+        """The learning curves, one row per finished run and evaluation: `LABELS`, `trained` and the five columns.
+
+        `trained` is how long the run had trained by then, in episodes or steps: see `training_unit`.
 
         Args:
             order: as in `runs`.
@@ -357,7 +359,7 @@ def _unpacked(table: pd.DataFrame) -> pd.DataFrame:
     histories = [np.frombuffer(blob, dtype="<f8").reshape(-1, len(COLUMNS)) for blob in table["history"]]
     rows = np.repeat(np.arange(len(table)), [len(e) for e in episodes])
     curves = table[list(LABELS)].iloc[rows].reset_index(drop=True)
-    curves["episode"] = np.concatenate(episodes) if episodes else np.empty(0, dtype=np.int64)
+    curves["trained"] = np.concatenate(episodes) if episodes else np.empty(0, dtype=np.int64)
     values: NDArray[np.float64] = np.concatenate(histories) if histories else np.empty((0, len(COLUMNS)))
     for i, column in enumerate(COLUMNS):
         curves[column] = values[:, i]
