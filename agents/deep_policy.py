@@ -54,7 +54,7 @@ class DeepPolicy:
         from impactrl.agents.deep.acting import action_values
 
         array = np.asarray(observation)
-        alone = array.shape == self.view.shape
+        alone = array.ndim == len(self.view.shape)
         values = action_values(self.view, self.network, self.view.stored(array[None] if alone else array))
         return values[0] if alone else values
 

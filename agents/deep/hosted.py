@@ -36,15 +36,17 @@ NOTCHES = 100
 
 
 class Programs(NamedTuple):
-    """What is compiled, of the three things that an agent does.
+    """What is compiled, of the things that an agent does.
 
     Attributes:
+        begin: from a key to one that has learned nothing.
         act: from the network, [N, *shape] observations, how many steps there were and [N] random numbers to actions.
         remember: from the rings, the priorities and a step to both, after it.
         draw: what to learn from.
         learn: an update, and the priorities after it.
     """
 
+    begin: Callable[[jax.Array], Learner]
     act: Callable[..., jax.Array]
     remember: Callable[..., tuple[Replay, Priorities]]
     draw: Callable[..., Drawn]
@@ -63,7 +65,7 @@ class Agent:
         self.memory = Memory(view, capacity, host.reset(seed))
         self._programs = _programs(rule, view)
         first, self._key = jax.random.split(jax.random.wrap_key_data(jnp.asarray(ours.generate_state(2, np.uint32))))
-        self.learner = begin(rule, first)
+        self.learner = self._programs.begin(first)
         # Arrays of their own, since every step gives them away.
         self.replay: Replay = jax.tree.map(jnp.copy, empty(copies, capacity))
         self._priorities = no_priorities(copies * capacity if settings.prioritised else 1)
@@ -129,6 +131,7 @@ def _programs(rule: Rule, view: View) -> Programs:
         return learner, review(settings, priorities, index, error), loss
 
     return Programs(
+        begin=jax.jit(lambda key: begin(rule, key)),
         act=jax.jit(act, compiler_options=ONE_CORE),
         remember=jax.jit(remember, donate_argnums=(0, 1), compiler_options=ONE_CORE),
         draw=jax.jit(draw, compiler_options=ONE_CORE),
