@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -192,8 +192,9 @@ class DQN:
         }
         for name, (low, high) in ranges.items():
             value = real_number(name, getattr(self, name))
-            if not low <= value <= high:
-                raise ImpactError(f"{name} must be in [{low:g}, {high:g}], not {value:g}")
+            if not (low <= value <= high and np.isfinite(value)):
+                expected = f"in [{low:g}, {high:g}]" if np.isfinite(high) else f"a number of at least {low:g}"
+                raise ImpactError(f"{name} must be {expected}, not {value:g}")
             object.__setattr__(self, name, value)
         for name in ("learning_rate", "learning_rate_end", "exploration", "target_rate"):
             if getattr(self, name) == 0:
@@ -201,7 +202,7 @@ class DQN:
         if self.threshold == 1:
             raise ImpactError("threshold must be below 1: nothing is ever surer than that")
         if self.epsilon_schedule == "exponential" and min(self.epsilon_start, self.epsilon_end) == 0:
-            raise ImpactError("an exponential schedule never reaches 0; give an epsilon_end above 0")
+            raise ImpactError("an exponential schedule never reaches 0, nor leaves it: give both ends above 0")
 
     def _check_together(self) -> None:
         if self.network == "cnn" and self.observation != "planes":
@@ -255,7 +256,7 @@ class DeepTraining:
             was stopped. The impact is exact, also where it was learned; that of auxiliary rewards which a run has drawn
             for itself is the exact one of those rewards.
         during: [R, E, 5] the same columns as they came while learning: the mean over the training episodes that ended
-            since the evaluation before; NaN where none did.
+            since the evaluation before; NaN where none did (the last evaluation may follow soon).
         loss: [R, E] mean loss of the updates since the evaluation before; NaN where there was none.
         diagnostics: [R, E, 3] of learned charges, in the order of `DEEP_DIAGNOSTICS`: mean and largest absolute
             difference from the exact ones (at weight 1), over all states and actions that the episode does not end in;
@@ -272,7 +273,7 @@ class DeepTraining:
     loss: NDArray[np.float64]
     diagnostics: NDArray[np.float64] | None
     steps: NDArray[np.int64]
-    stopped: NDArray[np.int64] = field(repr=False)
+    stopped: NDArray[np.int64]
 
 
 def train_dqn(

@@ -216,6 +216,7 @@ def export(
     out: Path,
     format: Literal["csv", "parquet", "json"] = "csv",  # noqa: A002
     curves: bool = False,
+    diagnostics: bool = False,
 ) -> None:
     """Write the finished runs of a sweep's folder as a table for other programs.
 
@@ -224,13 +225,21 @@ def export(
         out: the file.
         format: csv, parquet (needs the extra `parquet`) or json.
         curves: a row per run and evaluation, rather than per run.
+        diagnostics: how far what agents learned of their impact is from the exact one, a row per run and evaluation.
     """
     from impactrl.runs.query import write_table
     from impactrl.runs.store import LABELS, Store
 
+    if curves and diagnostics:
+        raise ImpactError("a table has either the curves or the diagnostics: give one of both flags")
     with Store(folder / STORE_NAME, read_only=True) as store:
-        made = store.timings().drop(columns=[name for name in LABELS if name != "run"])
-        table = store.curves() if curves else store.runs().merge(made, on="run")
+        if diagnostics:
+            table = store.diagnostics()
+        elif curves:
+            table = store.curves()
+        else:
+            made = store.timings().drop(columns=[name for name in LABELS if name != "run"])
+            table = store.runs().merge(made, on="run")
     write_table(table, out, format=format)
     print(f"wrote {out}: {len(table)} rows")
 

@@ -320,3 +320,23 @@ def test_a_sweep_into_a_folder_that_may_not_be_written_is_one_line(capsys: pytes
         assert re.match(r"impactrl: cannot open the results store .*out/results\.db", error)
         assert list((folder / "out").iterdir()) == []
         (folder / "out").chmod(0o777)
+
+
+def test_export_writes_what_agents_learned_of_their_impact(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = tmp_path / "plan.toml"
+    plan.write_text(
+        'environments = ["Options"]\nseeds = 1\npenalties = [{ deviation = "relative_reachability" }]\n'
+        'agents = [{ name = "impact_learner", episodes = 20, evaluate_every = 10 }]\n'
+    )
+    said(["sweep", str(plan), "--out", str(tmp_path / "learned")], capsys)
+    written = tmp_path / "d.csv"
+    assert "2 rows" in said(["export", str(tmp_path / "learned"), "--diagnostics", "--out", str(written)], capsys)
+    table = pd.read_csv(written)
+    assert table["trained"].tolist() == [10, 20]
+    assert table["states"].between(0.01, 1).all()
+    assert "0 rows" in said(["export", str(folder), "--diagnostics", "--out", str(tmp_path / "none.csv")], capsys)
+    with pytest.raises(SystemExit):
+        main(["export", str(folder), "--curves", "--diagnostics", "--out", str(tmp_path / "both.csv")])
+    assert "give one of both flags" in capsys.readouterr().err

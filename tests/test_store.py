@@ -143,6 +143,24 @@ def test_a_curve_has_a_row_for_every_evaluation_of_every_run(tmp_path: Path) -> 
     np.testing.assert_array_equal(curves[OUTCOMES], np.vstack([long.history, short.history]))
 
 
+def test_diagnostics_have_a_row_for_every_evaluation_of_the_runs_that_have_some(tmp_path: Path) -> None:
+    nothing, error = result(1, 2, 3, 4, 5), {"mean_error": np.array([0.5, 0.25])}
+    twice, once = result(1, 2, 3, 4, 5, before=1), result(1, 2, 3, 4, 5)
+    with Store(tmp_path / "results.db") as store:
+        assert list(store.diagnostics().columns) == [*LABELS, "trained"]
+        store.add(specification(3), nothing)
+        assert store.diagnostics().empty
+        store.add(specification(1), replace(twice, diagnostics=error))
+        store.add(specification(0), replace(once, diagnostics={"states": np.array([np.nan])}))
+        table = store.diagnostics()
+        turned = store.diagnostics([specification(0).hash, specification(1).hash])
+    assert table["seed"].tolist() == [1, 1, 0]
+    assert table["trained"].tolist() == [10, 20, 10]
+    np.testing.assert_array_equal(table["mean_error"], [0.5, 0.25, np.nan])
+    np.testing.assert_array_equal(table["states"], [np.nan] * 3)
+    np.testing.assert_array_equal(turned["mean_error"], [np.nan, 0.5, 0.25])
+
+
 def test_rows_come_in_the_order_of_storing_or_in_the_order_asked_for(tmp_path: Path) -> None:
     runs = {seed: specification(seed).hash for seed in (5, 2, 9, 4)}
     with Store(tmp_path / "results.db") as store:
@@ -439,19 +457,19 @@ def test_a_database_of_another_program_is_left_as_it_is(version: int, tmp_path: 
     assert path.read_bytes() == content
 
 
-@pytest.mark.parametrize("version", [0, 1, 3])
+@pytest.mark.parametrize("version", [0, 2, 4])
 def test_a_store_of_another_version_is_left_as_it_is(version: int, tmp_path: Path) -> None:
     path = tmp_path / "results.db"
     curves = filled(path)
     unlock(path, f"PRAGMA user_version = {version}")
     content = path.read_bytes()
     with pytest.raises(
-        impactrl.ImpactError, match=f"another version .*store format {version}, this one has 2"
+        impactrl.ImpactError, match=f"another version .*store format {version}, this one has 3"
     ) as caught:
         Store(path)
     assert_plain(caught, path)
     assert path.read_bytes() == content
-    unlock(path, "PRAGMA user_version = 2")
+    unlock(path, "PRAGMA user_version = 3")
     assert_intact(path, curves)
 
 

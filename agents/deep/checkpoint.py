@@ -64,6 +64,7 @@ def load(path: Path, description: Mapping[str, Any], like: Tree) -> tuple[Tree, 
     """
     found, arrays = _read(path)
     wanted = json.loads(json.dumps({"format": FORMAT} | dict(description)))
+    found, wanted = _flat(found), _flat(wanted)
     different = sorted(key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key))
     if different:
         there = ", ".join(f"{key} {found.get(key)}" for key in different)
@@ -73,9 +74,26 @@ def load(path: Path, description: Mapping[str, Any], like: Tree) -> tuple[Tree, 
             "delete it to begin anew"
         )
     leaves, structure = jax.tree.flatten(like)
-    loaded = [jnp.asarray(arrays[f"leaf/{i}"]) for i in range(len(leaves))]
-    records = {name.removeprefix("record/"): value for name, value in arrays.items() if name.startswith("record/")}
-    return jax.tree.unflatten(structure, loaded), records
+    records = {name.removeprefix("record/"): arrays.pop(name) for name in list(arrays) if name.startswith("record/")}
+    stored = [arrays.get(f"leaf/{i}", np.empty(0)) for i in range(len(arrays))]
+    if [_kind(leaf) for leaf in stored] != [_kind(leaf) for leaf in leaves]:
+        raise ImpactError(
+            f"{path} has other arrays than this run, though its settings are the same: it was written with another "
+            "version of jax, equinox or optax. Install that one, or delete the file to begin anew"
+        )
+    return jax.tree.unflatten(structure, [jnp.asarray(leaf) for leaf in stored]), records
+
+
+def _flat(description: Mapping[str, Any]) -> dict[str, Any]:
+    """What is in the mappings of a description, one by one: `settings.steps`."""
+    flat: dict[str, Any] = {}
+    for key, value in description.items():
+        flat |= {f"{key}.{name}": each for name, each in value.items()} if isinstance(value, dict) else {key: value}
+    return flat
+
+
+def _kind(array: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
+    return array.shape, array.dtype
 
 
 def description_of(path: Path) -> dict[str, Any]:

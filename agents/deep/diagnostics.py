@@ -52,7 +52,8 @@ class Judge:
         learned = np.asarray(_charged(self.rule.impact, learner.impact, self.level), dtype=np.float64)
         probability = self.impact.mdp.probability
         ours, theirs = ((table * probability).sum(axis=2)[self._judged] for table in (learned, exact))
-        error = np.abs(ours - theirs / self.rule.nonterminal_weight)
+        ours *= self.rule.nonterminal_weight
+        error = np.abs(ours - theirs)
         return np.array([error.mean(), error.max(), _rank_correlation(ours, theirs)])
 
     @cached_property

@@ -1,6 +1,6 @@
 """A compiled level as a deep agent's program sees it: arrays in single precision, and pictures of its states."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import jax
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from impactrl.agents.dqn import DQN
 from impactrl.measures.impact import Impact
+from impactrl.measures.product import PairState
 
 __all__ = ["Level", "identities", "level_of", "pictures"]
 
@@ -59,15 +60,16 @@ def level_of(impact: Impact, settings: DQN) -> Level:
 def pictures(impact: Impact, settings: DQN) -> NDArray[np.float32]:
     """[X, *shape] what a network sees of each state; see `DQN`.
 
-    A memory is seen as the board that it remembers, where there is one, and else as one-hot.
+    With planes, a memory is seen as the board that it remembers, where there is one, and else as a number, as are the
+    steps that are left of a plan. As "state", all of this is one-hot together.
     """
     remembers = settings.memory == "product" and settings.impact == "exact"
     if settings.observation == "state":
         row = np.arange(impact.mdp.num_states) if remembers else impact.state
         return np.eye(int(row.max()) + 1, dtype=np.float32)[row]
     planes = _planes(impact, [impact.mdp.draw(state) for state in impact.mdp.states])
-    if remembers and (impact.memory >= 0).any():
-        planes = np.concatenate([planes, _remembered(impact, planes)], axis=1)
+    if remembers:
+        planes = np.concatenate([planes, *_remembered(impact, planes.shape[2:])], axis=1)
     if settings.network == "cnn":
         return planes
     flat = planes.reshape(len(planes), -1)
@@ -76,9 +78,11 @@ def pictures(impact: Impact, settings: DQN) -> NDArray[np.float32]:
 
 
 def identities(impact: Impact, settings: DQN) -> NDArray[np.int32]:
-    """[X] numbers that are equal where a learned impact takes states for one: by their boards or by their ids."""
+    """[X] numbers that are equal where a learned impact takes states for one: by boards or by situations."""
     if settings.observation == "state":
-        return impact.state.astype(np.int32)
+        alone = np.array_equal(impact.state, np.arange(impact.mdp.num_states))
+        # A product has no situations of its own.
+        return impact.mdp.situation if alone else impact.state.astype(np.int32)
     boards = np.stack([impact.mdp.draw(state).ravel() for state in impact.mdp.states])
     return np.unique(boards, axis=0, return_inverse=True)[1].ravel().astype(np.int32)
 
@@ -92,16 +96,27 @@ def _planes(impact: Impact, boards: Sequence[NDArray[np.uint8] | None]) -> NDArr
     return planes
 
 
-def _remembered(impact: Impact, planes: NDArray[np.float32]) -> NDArray[np.float32]:
-    """[X, M, rows, columns] what the baseline remembers in each state; nothing where it remembers nothing.
+def _remembered(impact: Impact, board: tuple[int, ...]) -> Iterator[NDArray[np.float32]]:
+    """[X, M, rows, columns] what pairs of state and memory know beside the state, part by part; nothing of states.
 
-    The board of the state that it remembers; of a memory that is no state, its share of the largest, in a plane.
+    The board of the state that the baseline remembers; of a memory that is no state, its share of the largest, in a
+    plane; and so the steps that are left of a plan.
     """
     pairs = impact.mdp.states
+    if not isinstance(pairs[0], PairState):
+        return
     if any(pair.baseline is not None for pair in pairs):
-        boards = [
-            None if pair.baseline is None else impact.mdp.draw(pair._replace(state=pair.baseline)) for pair in pairs
-        ]
-        return _planes(impact, boards)
-    share = (impact.memory + 1) / (impact.memory.max() + 1)
-    return np.broadcast_to(share.astype(np.float32)[:, None, None, None], (len(pairs), 1, *planes.shape[2:])).copy()
+        yield _planes(
+            impact,
+            [None if pair.baseline is None else impact.mdp.draw(pair._replace(state=pair.baseline)) for pair in pairs],
+        )
+    else:
+        yield from _shares(impact.memory + 1, board)
+    yield from _shares(np.array([pair.to_go for pair in pairs]), board)
+
+
+def _shares(number: NDArray[np.int64], board: tuple[int, ...]) -> Iterator[NDArray[np.float32]]:
+    """[X, 1, rows, columns] planes of numbers [X] as shares of the largest; nothing if all are equal."""
+    if number.min() < number.max():
+        share = (number / number.max()).astype(np.float32)
+        yield np.broadcast_to(share[:, None, None, None], (len(number), 1, *board))

@@ -7,9 +7,10 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 
-__all__ = ["Architecture", "Network", "outputs_of"]
+__all__ = ["Architecture", "Network", "copied", "outputs_of"]
 
 KERNEL = 3
+"""Rows and columns of a convolution."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +18,7 @@ class Architecture:
     """What a network looks like.
 
     Attributes:
-        observation: shape of what it sees; [channels, rows, columns] where there are convolutions.
+        observation: shape of what it sees: [numbers], or [channels, rows, columns] where there are convolutions.
         outputs: how many numbers it gives.
         hidden: width of each layer.
         channels: of each 3x3 convolution before them.
@@ -62,7 +63,7 @@ class Network(eqx.Module):
         for width in architecture.channels:
             convolutions.append(eqx.nn.Conv2d(channels, width, KERNEL, padding="SAME", key=next(keys)))
             channels = width
-        inputs = channels * math.prod(shape[1:]) if architecture.channels else math.prod(shape)
+        inputs = channels * math.prod(shape[1:]) if architecture.channels else shape[0]
         for width in architecture.hidden:
             layers.append(eqx.nn.Linear(inputs, width, key=next(keys)))
             inputs = width

@@ -35,7 +35,7 @@ class Run(NamedTuple):
         episodes: int32, how many those are.
         loss: sum over the updates since it was last read.
         losses: int32, how many those are.
-        key: [2] uint32, of everything random.
+        key: [2] uint32, of everything random from the first step on.
     """
 
     learner: Learner
@@ -53,7 +53,8 @@ class Run(NamedTuple):
 
 def new_run(rule: Rule, level: Level, key: jax.Array) -> Run:
     """A run before its first step; `key` is [2] uint32."""
-    first, second = jax.random.split(jax.random.wrap_key_data(key))
+    # Steps fold their number into a key of their own: `fold_in(key, 0)` is the first of `split(key)`.
+    first, second, third = jax.random.split(jax.random.wrap_key_data(key), 3)
     return Run(
         learner=begin(rule, first),
         replay=empty(1, rule.settings.buffer_size),
@@ -65,7 +66,7 @@ def new_run(rule: Rule, level: Level, key: jax.Array) -> Run:
         episodes=jnp.zeros((), jnp.int32),
         loss=jnp.zeros(()),
         losses=jnp.zeros((), jnp.int32),
-        key=key,
+        key=jax.random.key_data(third),
     )
 
 

@@ -115,7 +115,7 @@ class Reachability:
         def loss(networks: Networks) -> jax.Array:
             predicted = self._logits(networks, batch.observation[:, 0], goals)[rows, batch.action[:, 0]]
             each = optax.sigmoid_binary_cross_entropy(predicted, wanted)
-            return (batch.importance * jnp.where(shown, each, 0.0).sum(axis=1)).mean() / shown.sum()
+            return (batch.importance * jnp.where(shown, each, 0.0).sum(axis=1)).mean() / jnp.maximum(shown.sum(), 1)
 
         mean, gradient = jax.value_and_grad(loss)(state.networks)
         change, following_state = optimiser(self.settings).update(gradient, state.optimiser, state.networks)

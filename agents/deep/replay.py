@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 __all__ = [
+    "SMALLEST",
     "Priorities",
     "Replay",
     "Window",
@@ -23,7 +24,11 @@ __all__ = [
 ]
 
 BLOCK = 64
+"""Priorities whose sum is kept."""
 SMALLEST = 1e-6
+"""Added to errors, so that every step can be sampled again."""
+NOWHERE = 2**31 - 1
+"""An index out of the range of all rings."""
 
 
 class Replay(NamedTuple):
@@ -106,10 +111,9 @@ def add(
     """Adds a step of each environment, [N], but for those that are not to be kept.
 
     Returns:
-        The rings, and [N] the flat index of each step; of one that is not kept, out of range.
+        The rings, and [N] the flat index of each step; of one that is not kept, `NOWHERE`.
     """
     environments, capacity = replay.place.shape
-    nowhere = -(-environments * capacity // BLOCK) * BLOCK  # out of range also of priorities, which come in blocks
     row = jnp.arange(environments)
     column = jnp.where(kept, replay.added % capacity, capacity)
 
@@ -125,7 +129,7 @@ def add(
         over=put(replay.over, over),
         added=replay.added + kept,
     )
-    return added, jnp.where(kept, row * capacity + column, nowhere)
+    return added, jnp.where(kept, row * capacity + column, NOWHERE)
 
 
 def sample(replay: Replay, draws: jax.Array) -> jax.Array:

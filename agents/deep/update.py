@@ -11,7 +11,18 @@ from impactrl.agents.deep.batch import Batch
 from impactrl.agents.deep.networks import Architecture, Network, copied, outputs_of
 from impactrl.agents.dqn import DQN
 
-__all__ = ["LearnedImpact", "Learner", "Rule", "begin", "epsilon", "importance_exponent", "update"]
+__all__ = [
+    "LearnedImpact",
+    "Learner",
+    "Rule",
+    "begin",
+    "epsilon",
+    "importance_exponent",
+    "improved",
+    "moved",
+    "optimiser",
+    "update",
+]
 
 
 class LearnedImpact(Protocol):

@@ -1,6 +1,7 @@
 """Learning curves: how an outcome develops during training."""
 
 from collections.abc import Mapping
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -114,8 +115,9 @@ def plot_learning_curves(
         curve_panel(ax, rows, column, styles=styles)
         ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), **legend_look())
         name_panel(ax, title)
-    for ax in grid[:-1]:
-        ax.set_xlabel("")
+    for ax, below in pairwise(grid):  # panels count in episodes or in steps
+        if ax.get_xlabel() == below.get_xlabel():
+            ax.set_xlabel("")
     quantity = LABELS[column].replace("\n", " ")
     figure.suptitle(f"Learning curves: {quantity} during training", fontsize=LARGE, fontweight="bold")
     note = interval_note(means, styles, confidence)

@@ -1,8 +1,8 @@
 """From a specification to a result. Pure: safe to send to any worker."""
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from threading import Lock
@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from impactrl.agents.aup import AUPTraining, ModelFreeAUP, train_aup
-from impactrl.agents.dqn import DQN, DeepTraining, require_deep
-from impactrl.agents.impact_learner import ImpactLearner, train_impact_learner
+from impactrl.agents.dqn import DEEP_DIAGNOSTICS, DQN, DeepTraining, require_deep
+from impactrl.agents.impact_learner import DIAGNOSTICS, ImpactLearner, ImpactTraining, train_impact_learner
 from impactrl.agents.planner import Planner, plan
 from impactrl.agents.q_learning import Training, train
 from impactrl.compile import compile_mdp
@@ -41,6 +41,8 @@ class RunResult:
         seconds: wall time, without the fitting that runs share.
         training: [E, 5] float64, means of the columns over the episodes of training since the evaluation before; None
             where they were not recorded.
+        diagnostics: [E] float64 by name, how far what was learned of the impact is from the exact one; of agents that
+            learn it.
     """
 
     evaluations: NDArray[np.int64]
@@ -48,6 +50,7 @@ class RunResult:
     steps: int
     seconds: float
     training: NDArray[np.float64] | None = None
+    diagnostics: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
 
 def fitted(environment: Environment, penalty: Penalty) -> Impact:
@@ -118,6 +121,7 @@ def execute(specification: RunSpecification) -> RunResult:
             steps=int(training.steps[0]),
             seconds=seconds,
             training=training.during[0],
+            diagnostics=_named(DIAGNOSTICS, training.diagnostics[0]) if isinstance(training, ImpactTraining) else {},
         )
     if not np.isfinite(result.history).all():
         raise ImpactError("the result is not finite: the values that were learned grew without bound")
@@ -188,4 +192,10 @@ def _of_deep(training: DeepTraining, i: int, seconds: float) -> RunResult | Impa
         steps=int(training.steps[i]),
         seconds=seconds,
         training=training.during[i],
+        diagnostics={} if training.diagnostics is None else _named(DEEP_DIAGNOSTICS, training.diagnostics[i]),
     )
+
+
+def _named(names: Sequence[str], columns: NDArray[np.float64]) -> dict[str, NDArray[np.float64]]:
+    """The columns [E, D] by their names."""
+    return dict(zip(names, columns.T, strict=True))
