@@ -189,8 +189,9 @@ def test_both_drivers_are_the_same_learner(switches: dict[str, Any]) -> None:
     env = ImpactPenalty(gym.make("impactrl/Options-v0", observation="state"), weight=1.0)
     host = host_of(env)
     agent = Agent(rule, view_of(host.observation_space, "mlp"), host, 0)
-    agent.learner = begin(rule, jax.random.split(jax.random.wrap_key_data(key))[0])
-    agent.rng = Scripted(rule, key, settings.steps)  # type: ignore[assignment]
+    first, _, steps_key = jax.random.split(jax.random.wrap_key_data(key), 3)  # as `new_run` does
+    agent.learner = begin(rule, first)
+    agent.rng = Scripted(rule, jax.random.key_data(steps_key), settings.steps)  # type: ignore[assignment]
     for taken in range(1, settings.steps + 1):
         agent.step(taken - 1, 0)
         if taken % settings.update_every == 0 and taken > settings.learning_starts:
