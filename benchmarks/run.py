@@ -16,6 +16,7 @@ from pathlib import Path
 from textwrap import fill
 
 import aup
+import deep
 import numpy as np
 import q_learning
 from matplotlib.figure import Figure
@@ -157,6 +158,14 @@ def learners(table):
     table.add(name, seconds / training.steps.sum(), slow / steps, "steps")
 
 
+def networks(table):
+    """Updates per second of deep Q-networks, beside Stable-Baselines3's where that is installed."""
+    rates = deep.measure(deep.STEPS, deep.THEIR_STEPS, REPEATS)
+    theirs = rates.pop(deep.THEIRS, None)
+    for name, rate in rates.items():
+        table.add(f"deep Q, {deep.LEVEL}, {name}", 1 / rate, theirs and 1 / theirs, "updates")
+
+
 def levels(table):
     """Fit, solve and frontier of published levels."""
     penalty = Penalty(discount=DISCOUNT, terminal="absorbing")
@@ -209,6 +218,7 @@ def main():
     speed = bandwidth()
     table = Table(speed)
     learners(table)
+    networks(table)
     levels(table)
     for key, name in KINDS.items():
         for row in rows:
@@ -220,7 +230,7 @@ def main():
     paragraphs = [
         f"`make bench` measures this afresh, in one process. This machine: {machine()}. Times are the best of "
         f"{REPEATS}, of one or two where they are long. The plain implementations are dictionaries in Python "
-        "(learners, enumeration), "
+        "(learners, enumeration), Stable-Baselines3 where it is installed (deep Q, see `benchmarks/deep.py`), "
         "networkx's search for all pairs (fit) and value iteration on dense numpy matrices (solve). The "
         "last column says what numpy's copy of a large array reads and writes in the time of one unit or step, at "
         f"{speed / 1e9:.1f} GB/s. Fit is stepwise relative reachability; solve and frontier have discount 0.99 and "

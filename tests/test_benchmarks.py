@@ -1,6 +1,7 @@
 """The plain implementations that the benchmarks compare with compute what the library computes."""
 
 import runpy
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +52,15 @@ def test_both_q_learners_find_the_exact_optimum() -> None:
     ours = train(best.impact, settings, weights=[1.0], seeds=[0])
     assert max(q[0]) == pytest.approx(best.value, abs=1e-12)
     assert ours.q[0, 0].max() == pytest.approx(best.value, abs=1e-12)
+
+
+@pytest.mark.slow
+def test_updates_of_deep_networks_are_measured_beside_stable_baselines3_where_that_is_installed() -> None:
+    deep = functions("deep")
+    rates = deep["measure"](200, 200, 1)
+    assert (deep["THEIRS"] in rates) == (find_spec("stable_baselines3") is not None)
+    assert len(rates) == 3 + (deep["THEIRS"] in rates)
+    assert min(rates.values()) > 0
 
 
 def test_both_aup_learners_learn_the_same_on_average() -> None:

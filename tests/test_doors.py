@@ -4,6 +4,7 @@ import subprocess
 import sys
 import venv
 import zipfile
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -11,14 +12,32 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
+def run_quickly(name, folder):
+    script = ROOT / "experiments" / f"{name}.py"
+    command = [sys.executable, str(script), "--quick", "--out", str(folder / "out")]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True)
+
+
 @pytest.mark.slow
-def test_the_main_job_runs_in_quick_mode(tmp_path):
+@pytest.mark.parametrize("name", ["penalty_vs_performance", "dqn_from_scratch"])
+def test_examples_run_in_quick_mode(name, tmp_path):
     """The other experiments are reproductions: see test_reproductions."""
-    script = ROOT / "experiments" / "penalty_vs_performance.py"
-    command = [sys.executable, str(script), "--quick", "--out", str(tmp_path / "out")]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    done = run_quickly(name, tmp_path)
     assert done.returncode == 0, done.stderr
     assert list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.slow
+def test_the_stable_baselines3_example_runs_where_that_is_installed_and_else_says_what_is_missing(tmp_path):
+    done = run_quickly("dqn_stable_baselines3", tmp_path)
+    if find_spec("stable_baselines3") is None:
+        said = "this example needs Stable-Baselines3 (No module named"
+        assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+        assert done.stderr.startswith(said)
+        assert "pip install 'impactrl[sb3]'" in done.stderr
+    else:
+        assert done.returncode == 0, done.stderr
+        assert list((tmp_path / "out").iterdir())
 
 
 @pytest.mark.slow

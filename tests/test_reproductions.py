@@ -20,7 +20,7 @@ import impactrl
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = ROOT / "experiments"
-OTHERS = {"penalty_vs_performance", "reproduce", "verdicts"}
+OTHERS = {"dqn_from_scratch", "dqn_stable_baselines3", "penalty_vs_performance", "reproduce", "verdicts"}
 MAX_BYTES = 150_000
 
 sys.path.append(str(EXPERIMENTS))
