@@ -35,8 +35,9 @@ TABLE: dict[str, Any] = {
 }
 """Settings of a network that is a table."""
 SMALL = DQN(
-    steps=80,
+    steps=84,
     evaluate_every=40,
+    update_every=2,
     learning_starts=8,
     batch_size=4,
     buffer_size=32,
@@ -121,7 +122,8 @@ class Walk:
     def to(self, until: int) -> "Walk":
         """Goes on until a step."""
         weight = jnp.float32(self.weight)
-        self.run, values = advance(self.rule, self.level, self.unit, self.run, weight, self.step, until)
+        with jax.default_device(jax.devices("cpu")[0]):  # as in training, else it would be compiled twice
+            self.run, values = advance(self.rule, self.level, self.unit, self.run, weight, self.step, until)
         self.step, self.values = until, np.asarray(values)
         return self
 
@@ -131,11 +133,6 @@ class Walk:
         count = int(replay.added[0])
         assert count <= replay.place.shape[1], "the replay is too small for all steps"
         return {name: np.asarray(getattr(replay, name))[0, :count] for name in replay._fields if name != "added"}
-
-
-def fit(mdp: TabularMDP, penalty: Penalty = NONE) -> Impact:
-    """A fitted penalty that is padded nowhere."""
-    return penalty.fit(mdp)
 
 
 def outcome_of(mdp: TabularMDP, s: int, a: int, following: int) -> int:
