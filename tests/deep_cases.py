@@ -77,8 +77,11 @@ def corridor(**settings: Any) -> TabularMDP:
 
 
 def ring_with_a_drop(**settings: Any) -> TabularMDP:
-    """States 0, 1 and 2 in a ring that action 1 goes round; action 2 drops from 1 to 3, for ever. No terminal state."""
-    return compile_mdp(steps([0, 1, 0], [1, 2, 3], [2, 0, 2], [3, 3, 3], **settings))
+    """Action 1 goes round the ring of the states 0, 1 and 2; action 2 ends the episode in 0, and drops from 1 to 3.
+
+    Nothing leads away from 3. Action 0 is the no-op.
+    """
+    return compile_mdp(steps([0, 1, 4], [1, 2, 3], [2, 0, 2], [3, 3, 3], None, **settings))
 
 
 def table_network(values: ArrayLike) -> Network:
