@@ -1,12 +1,14 @@
-# `make test` checks everything; `make demo` is the main job; `make docs` builds the site; `make bench` measures. All create .venv first if it is not there.
+# `make test` checks everything; `make demo` is the main job; `make reproduce` repeats the literature; `make docs` builds
+# the site; `make bench` measures. All create .venv first if it is not there.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 DEMO_ARGS ?=
+REPRODUCE_ARGS ?=
 BENCH_ARGS ?=
 
-.PHONY: demo test lint types tests docs bench clean
+.PHONY: demo test lint types tests reproduce docs bench clean
 
 demo: $(STAMP)
 	$(BIN)/python experiments/penalty_vs_performance.py $(DEMO_ARGS)
@@ -22,6 +24,9 @@ types: $(STAMP)
 
 tests: $(STAMP)
 	$(BIN)/pytest -n 2 -q
+
+reproduce: $(STAMP)
+	$(BIN)/python experiments/reproduce.py $(REPRODUCE_ARGS)
 
 docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet

@@ -1,10 +1,11 @@
 """Deep Q-agents: their settings, what they return, and the doors to training. Needs the extra `deep` only to train."""
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,11 @@ from impactrl.errors import ImpactError, real_number, require_one_of, whole_numb
 from impactrl.measures.impact import Impact
 from impactrl.measures.penalty import Penalty
 
+if TYPE_CHECKING:
+    import gymnasium as gym
+
+    from impactrl.agents.deep_policy import DeepPolicy
+
 __all__ = [
     "DEEP_DIAGNOSTICS",
     "DQN",
@@ -22,6 +28,7 @@ __all__ = [
     "require_deep",
     "require_deep_learnable",
     "train_dqn",
+    "train_dqn_on",
 ]
 
 DEEP_DIAGNOSTICS = ("mean_error", "max_error", "rank_correlation")
@@ -311,7 +318,7 @@ def train_dqn(
     require_deep()
     from impactrl.agents.deep.compiled import train_batch
 
-    return train_batch(
+    training = train_batch(
         impact,
         settings,
         weights=weights,
@@ -322,6 +329,64 @@ def train_dqn(
         log=None if log is None else Path(log),
         progress=progress,
     )
+    diverged = np.flatnonzero(training.stopped >= 0).tolist()
+    if diverged:
+        listed = ", ".join(f"{i} (weight {weights[i]:g}, at step {training.stopped[i]})" for i in diverged)
+        warnings.warn(
+            f"{len(diverged)} of {len(seeds)} runs were stopped, since what they learned was not finite: {listed}. A "
+            "smaller learning_rate or a gradient_clip may help",
+            DivergedWarning,
+            stacklevel=2,
+        )
+    return training
+
+
+def train_dqn_on(
+    env: "gym.Env[Any, Any] | gym.vector.VectorEnv[Any, Any, Any]",
+    settings: DQN,
+    *,
+    seed: int,
+    penalty: Penalty | None = None,
+    noop: int | None = None,
+    progress: bool | None = None,
+) -> "DeepPolicy":
+    """Trains one run on any Gymnasium environment with Discrete actions, single or vector, by the same updates.
+
+    Observations are a Box (flattened for an "mlp", [channels, rows, columns] for a "cnn"; uint8 is scaled to [0, 1]) or
+    Discrete (one-hot). Steps of all copies of a vector environment are counted together, in any of Gymnasium's three
+    modes of starting anew. The settings `observation` and `memory` mean nothing here, and are refused; nor does
+    `evaluate_every`: nothing is evaluated on the way, but see `DeepPolicy.episodes`.
+
+    With `impact="exact"` the agent is paid what the environment pays: wrap it in `ImpactPenalty`. With
+    `impact="learned"` the charges of `penalty` are learned and taken off, `penalty.weight` times. Observations that are
+    equal are then taken for the same state.
+
+    Args:
+        env: is reset with the seed, and not closed.
+        settings: of the agent.
+        seed: of everything random; the same seed gives the same policy, if the environment is deterministic by its own.
+        penalty: that is learned, or nothing.
+        noop: number of the action that does nothing, which a learned penalty with the stepwise baseline compares with;
+            None: that of an impactrl level.
+        progress: show a bar; None: if there is a terminal.
+
+    Returns:
+        The greedy policy, and the episodes of its training.
+
+    Raises:
+        ImpactError: the extra `deep` is not installed, spaces that a network cannot see or choose from, settings that
+            do not go together, a penalty that cannot be learned, or what was learned is not finite.
+
+    >>> import gymnasium as gym
+    >>> settings = DQN(steps=400, learning_starts=100, evaluate_every=100)
+    >>> policy = train_dqn_on(gym.make("impactrl/Options-v0", observation="state"), settings, seed=0)
+    >>> policy.values(0).shape, int(policy.episodes["length"].max())
+    ((5,), 100)
+    """
+    require_deep()
+    from impactrl.agents.deep.hosted import train_hosted
+
+    return train_hosted(env, settings, seed=seed, penalty=penalty, noop=noop, progress=progress)
 
 
 def require_deep_learnable(penalty: Penalty) -> None:

@@ -14,8 +14,7 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 
 import impactrl
-from impactrl import testing
-from impactrl.cli import COMMANDS, main
+from impactrl import cli, testing
 
 ROOT = Path(__file__).parents[1]
 WORLDS = "worlds"
@@ -56,7 +55,7 @@ def commands() -> str:
         "# Commands\n\nWhat `impactrl --help` and `impactrl COMMAND --help` say. The options are the fields of the "
         "library's dataclasses, which the pages under Python explain.",
         _block(help_of()),
-        *(f"## {command}\n\n{_block(help_of(command))}" for command in COMMANDS),
+        *(f"## {command}\n\n{_block(help_of(command))}" for command in cli.commands()),
     ]
     return "\n\n".join(parts)
 
@@ -65,7 +64,7 @@ def help_of(*command: str) -> str:
     """The help of a command, as in a terminal of 100 columns."""
     said = io.StringIO()
     with patch.dict(os.environ, COLUMNS="100"), redirect_stdout(said), suppress(SystemExit):
-        main([*command, "--help"])
+        cli.main([*command, "--help"])
     return said.getvalue()
 
 

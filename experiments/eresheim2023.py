@@ -1,31 +1,26 @@
-"""Model-free AUP with baselines for worlds without a no-op, beside the published counts.
+"""Model-free AUP with baselines for worlds without a no-op.
 
 Eresheim et al. (2023), "Standing still is not an option": the value of the no-op is replaced by something that needs
-none. Prints how many of 50 runs end without a side effect and with the task completed, for every baseline and level,
-the published count in brackets, and whether chance can account for the difference. Writes to a folder:
+none. Cells count the runs of 50 without a side effect and with the task completed; they agree if chance accounts for
+the difference (Fisher's exact test, p of at least 0.01). The levels have a no-op, which the agent may take, as in the
+published table. "Adversarial" is the value under an epsilon-greedy auxiliary policy; for epsilon the program takes the
+share of greedy actions, 0.2 and then 0.9 for the last third of the training, so the row has 0.9. The figure also has
+0.1, the share of exploring actions.
 
     results.db     every run; a second call goes on from it
-    counts.csv     the counts of all four classes
-
-The levels have a no-op, which the agent may take, as in the published table. "Adversarial" is the value under an
-epsilon-greedy auxiliary policy; for epsilon the program takes the share of greedy actions, 0.2 and then 0.9 for the
-last third of the training, so the row has 0.9. The row below it has 0.1, the share of exploring actions.
+    verdicts.csv   the counts beside the published ones
+    counts.png     the counts of all four classes
 
     python experiments/eresheim2023.py            # 1 500 runs: half a minute
     python experiments/eresheim2023.py --quick    # 2 runs each of 300 episodes
 """
 
-import argparse
 from dataclasses import replace
-from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-from scipy.stats import fisher_exact
+from verdicts import Cell, arguments, conclude, published, same_rate, verdict
 
-from impactrl import CLASSES, ModelFreeAUP, Store, Sweep, outcome_class, preset, sweep
+from impactrl import CLASSES, ModelFreeAUP, Store, Sweep, outcome_class, plot_outcome_counts, preset, sweep
 
-LEVELS = ("Options", "Damage", "Correction", "Offset", "Interference")
 RUNS = 50
 PENALTIES = {
     "AUP (no-op)": preset("turner2019-model-free"),
@@ -35,62 +30,44 @@ PENALTIES = {
     "average-other": preset("eresheim2023-average-other"),
     "random": preset("eresheim2023-random"),
 }
-PUBLISHED = {  # runs of 50 without side effect and completed, in the order of LEVELS
-    "AUP (no-op)": (47, 50, 0, 50, 49),
-    "adversarial": (27, 49, 0, 50, 49),
-    "average": (27, 50, 0, 50, 49),
-    "average-other": (21, 50, 0, 50, 45),
-    "random": (2, 50, 0, 34, 50),
-}
 BEST, IDLE = CLASSES[3], CLASSES[2]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--out", type=Path, help="folder for the results (default: out/eresheim2023)")
-    parser.add_argument("--quick", action="store_true", help="2 runs of 300 episodes in every cell")
-    parser.add_argument("--jobs", type=int, help="runs at once (default: one per core)")
-    options = parser.parse_args()
-    out = options.out or Path("out") / ("eresheim2023_quick" if options.quick else "eresheim2023")
-    out.mkdir(parents=True, exist_ok=True)
-
+    options = arguments(__doc__, __file__, quick="2 runs of 300 episodes in every cell")
+    store, said = options.out / "results.db", published("eresheim2023")
     agent = ModelFreeAUP(evaluate_every=5990)
     plan = Sweep(
-        environments=LEVELS,
+        environments=tuple(said["levels"]),
         penalties=tuple(PENALTIES.values()),
         agents=(replace(agent, episodes=300, evaluate_every=290) if options.quick else agent,),
         seeds=2 if options.quick else RUNS,
     )
-    runs = sweep(plan, store=out / "results.db", jobs=options.jobs)
-    with Store(out / "results.db") as store:
+    runs = sweep(plan, store=store)
+    with Store(store) as results:
         # The published moment is the evaluation after episode 5 991, the last but one.
-        moment = store.curves(runs["run"]).groupby("run", sort=False).nth(-2)
+        moment = results.curves(runs["run"]).groupby("run", sort=False).nth(-2)
     names = {penalty.label: name for name, penalty in PENALTIES.items()}
     moment = moment.assign(outcome=outcome_class(moment), penalty=moment["penalty"].map(names))
     counts = moment.groupby(["penalty", "environment", "outcome"], sort=False).size().unstack(fill_value=0)
     counts = counts.reindex(columns=list(CLASSES), fill_value=0)
-    counts.to_csv(out / "counts.csv")
 
-    table = Table(title=f"{BEST}, of {plan.seeds} runs (published, of {RUNS})", title_justify="left")
-    for column in ("baseline", *LEVELS):
-        table.add_column(column)
-    far = []
-    for name in PENALTIES:
-        row = [name]
-        for i, level in enumerate(LEVELS):
-            ours = int(counts.loc[(name, level), BEST])
-            theirs = PUBLISHED[name][i] if name in PUBLISHED else None
-            row.append(f"{ours}" if theirs is None else f"{ours} ({theirs})")
-            if theirs is not None and not options.quick:
-                chance = fisher_exact([[ours, plan.seeds - ours], [theirs, RUNS - theirs]]).pvalue
-                far += [f"{name} on {level}: {ours}, published {theirs}, p = {chance:.2g}"] if chance < 0.01 else []
-        table.add_row(*row)
-    Console(width=120).print(table)
-    idle = int(counts.loc[("random", "Correction"), IDLE])
-    print(f"random on Correction: {IDLE} in {idle} of {plan.seeds} (published: 50 of 50)")
-    if not options.quick:
-        print("\n".join(["Differ by more than chance (p < 0.01):", *far]) if far else "All within chance (p > 0.01).")
-    print(f"The counts and the results store are in {out}/.")
+    def cell(row: str, level: str, outcome: str, theirs: int) -> Cell:
+        ours = int(counts.loc[(row, level), outcome])
+        agrees = same_rate(ours, plan.seeds, theirs, RUNS)
+        word = verdict(agrees, enough=not options.quick)
+        title = f"{outcome}, of {RUNS}"
+        return Cell(title, row if outcome == BEST else f"{row}, idle", level, str(theirs), str(ours), word)
+
+    cells = [
+        cell(name, level, BEST, theirs)
+        for name, row in said["counts"].items()
+        for level, theirs in zip(said["levels"], row, strict=True)
+    ]
+    cells += [cell(name, level, IDLE, n) for name, row in said["idle"].items() for level, n in row.items()]
+    bars = counts.reset_index().rename(columns={"penalty": "setting"}).assign(panel="", source="")
+    bars["setting"] = bars["setting"].replace({"adversarial, epsilon 0.1": "advers., ε = .1"})
+    conclude(options.out, cells, {"counts.png": plot_outcome_counts(bars)})
 
 
 if __name__ == "__main__":

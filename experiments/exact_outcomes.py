@@ -1,24 +1,30 @@
-"""What the optimal agent does under each penalty, for every weight, beside what the literature says of it.
+"""What the papers claim of penalties, at any weight, beside the exact optimum at every weight.
 
-No learning, no seeds: every cell is an exact optimum. Prints, for every level and penalty, the weights at which
-the optimum is safe and complete, has the side effect, or leaves the task undone; then each claim with a verdict.
+Claims are of Krakovna et al. (2019), arXiv 1806.01186, and Turner et al. (2020), arXiv 1902.09725: that a penalty on a
+level has an outcome at some weight, or at none. Outcomes are: safe (no side effect, task completed), side effect,
+incomplete. Nothing is learned, and no weight is left out: every cell is an exact frontier, with task discount 0.99.
+UR, RR and AU have value discount 0.99, terminal states left out, 10 utilities; AUP as in its program, 30 utilities.
 
-    python experiments/exact_outcomes.py            # a minute
-    python experiments/exact_outcomes.py --quick    # fewer weights
+    windows.csv             the weights of every outcome, for thirteen penalties on five levels
+    verdicts.csv            the claims
+    windows_<level>.png     what the exact optimum does at every weight
+
+    python experiments/exact_outcomes.py            # seconds
+    python experiments/exact_outcomes.py --quick    # fewer draws of utilities
 """
 
-import argparse
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from pathlib import Path
+from itertools import groupby
 
 import numpy as np
 import pandas as pd
-from rich.console import Console
-from rich.table import Table
+from verdicts import Cell, arguments, conclude, verdict
 
-from impactrl import Penalty, Planner, Sweep, explain, sweep
+from impactrl import Frontier, Penalty, compile_mdp, explain, frontier, plot_frontier
 
-LEVELS = ("Options", "Box", "Interference", "Offset", "ConveyorVase")
+LEVELS = ("Options", "Box", "Interference", "Offset", "ConveyorVase", "SushiGoal", "ConveyorSushi")
+SUSHI = ("Interference", "SushiGoal", "ConveyorSushi")
 TURNER = {"deviation": "attainable_utility", "discount": 0.996, "scale": "per-value", "terminal": "absorbing"}
 PENALTIES = {
     "none": Penalty(deviation="none"),
@@ -36,6 +42,8 @@ PENALTIES = {
     "AUP stepwise": Penalty(baseline="stepwise", utilities=30, **TURNER),
 }
 SAFE, HARM, IDLE = "safe", "side effect", "incomplete"
+DISCOUNT = 0.99
+SOMEWHERE, NOWHERE = "at some weight", "at none"
 
 
 @dataclass(frozen=True)
@@ -51,105 +59,115 @@ class Claim:
 
 KRAKOVNA, TURNER_2020 = "Krakovna et al. 2019", "Turner et al. 2020"
 CLAIMS = (
-    *(Claim("Interference", f"{m} start", HARM, True, KRAKOVNA) for m in ("UR", "RR", "AU")),
-    Claim("Interference", "AUP start", HARM, True, TURNER_2020),
-    *(Claim("Interference", f"{m} {b}", HARM, False, KRAKOVNA) for m in ("RR", "AU") for b in ("inaction", "stepwise")),
-    Claim("Interference", "AUP stepwise", HARM, False, TURNER_2020),
-    *(Claim(level, "AU inaction", HARM, True, KRAKOVNA) for level in ("Offset", "ConveyorVase")),
-    *(Claim(level, "RR inaction", HARM, True, KRAKOVNA) for level in ("Offset", "ConveyorVase")),
-    Claim("Offset", "AUP inaction", HARM, True, TURNER_2020),
+    *(Claim(level, f"{m} start", HARM, True, KRAKOVNA) for m in ("UR", "RR", "AU") for level in SUSHI),
+    *(
+        Claim(level, f"{m} {b}", HARM, False, KRAKOVNA)
+        for m in ("RR", "AU")
+        for b in ("inaction", "stepwise")
+        for level in SUSHI
+    ),
+    *(
+        Claim(level, f"{m} inaction", HARM, True, KRAKOVNA)
+        for m in ("RR", "AU")
+        for level in ("Offset", "ConveyorVase")
+    ),
     *(
         Claim(level, f"{m} stepwise", HARM, False, KRAKOVNA)
-        for level in ("Offset", "ConveyorVase")
         for m in ("RR", "AU")
+        for level in ("Offset", "ConveyorVase")
     ),
-    *(Claim(level, "UR stepwise", SAFE, False, KRAKOVNA) for level in ("Options", "Box")),
-    *(Claim(level, f"{m} stepwise", SAFE, True, KRAKOVNA) for level in ("Options", "Box") for m in ("RR", "AU")),
+    *(Claim("Box", f"UR {b}", SAFE, False, KRAKOVNA) for b in ("start", "stepwise")),
+    Claim("Options", "UR stepwise", SAFE, False, KRAKOVNA),
+    *(Claim(level, f"{m} stepwise", SAFE, True, KRAKOVNA) for m in ("RR", "AU") for level in ("Options", "Box")),
+    *(
+        Claim(level, "RR stepwise rollout", SAFE, True, KRAKOVNA)
+        for level in ("Box", "ConveyorVase", "SushiGoal", "ConveyorSushi")
+    ),
+    Claim("Interference", "AUP start", HARM, True, TURNER_2020),
+    Claim("Interference", "AUP stepwise", HARM, False, TURNER_2020),
+    Claim("Offset", "AUP inaction", HARM, True, TURNER_2020),
     Claim("Options", "AUP stepwise", SAFE, True, TURNER_2020),
 )
 
 
-def classify(runs: pd.DataFrame) -> pd.Series:
-    """One of the three outcomes for each run."""
-    done = np.where(runs["completed"] > 0.5, SAFE, IDLE)
-    return pd.Series(np.where(runs["side_effect"] > 0.5, HARM, done), index=runs.index)
+def outcome(row: pd.Series) -> str:
+    """What the optimum of an interval comes to."""
+    if row["side_effect"] > 0.5:
+        return HARM
+    return SAFE if row["completed"] > 0.5 else IDLE
 
 
-def ranges(weights: pd.Series, chosen: pd.Series) -> str:
-    """The stretches of the grid of weights where `chosen` holds, as text."""
-    if len(weights) == 1:
-        return "yes" if chosen.iloc[0] else "-"
-    stretch = (chosen != chosen.shift()).cumsum()[chosen]
-    groups = [weights[rows.index] for _, rows in stretch.groupby(stretch)]
-    return ", ".join(f"{g.iloc[0]:.3g} – {g.iloc[-1]:.3g}" if len(g) > 1 else f"{g.iloc[0]:.3g}" for g in groups) or "-"
+def windows(curve: Frontier) -> Iterator[tuple[str, float, float]]:
+    """The ranges of weights in which the outcome is one and the same: outcome, from, to."""
+    rows = [(outcome(row), row["lower"], row["upper"]) for _, row in curve.intervals.iterrows()]
+    for name, group in groupby(rows, key=lambda row: row[0]):
+        ranges = list(group)
+        yield name, ranges[0][1], ranges[-1][2]
+
+
+def text_of(ranges: list[tuple[float, float]]) -> str:
+    """Ranges of weights as text."""
+    return ", ".join(" – ".join(f"{float(f'{end:.3g}'):g}" for end in r) for r in ranges).replace("inf", "∞") or NOWHERE
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--out", type=Path, default=Path("out/exact_outcomes"), help="folder for the results store")
-    parser.add_argument("--quick", action="store_true", help="2 instead of 10 weights a decade")
-    options = parser.parse_args()
-    options.out.mkdir(parents=True, exist_ok=True)
-
-    per_decade = 2 if options.quick else 10
-    weights = np.geomspace(1e-3, 1e4, 7 * per_decade + 1)
-    plan = Sweep(
-        environments=LEVELS, penalties=tuple(PENALTIES.values()), weights=weights, agents=(Planner(discount=0.99),)
+    options = arguments(__doc__, __file__, quick="4 draws of the utilities instead of 20")
+    tasks = {level: compile_mdp(level) for level in LEVELS}
+    curves = {
+        level: {name: frontier(mdp, penalty, discount=DISCOUNT) for name, penalty in PENALTIES.items()}
+        for level, mdp in tasks.items()
+    }
+    found = pd.DataFrame(
+        [
+            (level, name, *window)
+            for level, rows in curves.items()
+            for name, curve in rows.items()
+            for window in windows(curve)
+        ],
+        columns=["environment", "penalty", "outcome", "from", "to"],
     )
-    runs = sweep(plan, store=options.out / "results.db")
-    names = {penalty.label: name for name, penalty in PENALTIES.items()}
-    runs["penalty"] = runs["penalty"].map(names)
-    runs["outcome"] = classify(runs)
-
-    console = Console(width=130)
-    for level in LEVELS:
-        table = Table(title=f"{level}: weights of the penalty at which the optimum is ...", title_justify="left")
-        for column in ("penalty", "safe and complete", "with the side effect", "safe but incomplete"):
-            table.add_column(column)
-        for name in PENALTIES:
-            cell = runs[(runs["environment"] == level) & (runs["penalty"] == name)]
-            table.add_row(name, *(ranges(cell["weight"], cell["outcome"] == o) for o in (SAFE, HARM, IDLE)))
-        console.print(table)
-
-    table = Table(title="What the literature says, and what the exact optimum does", title_justify="left")
-    for column in ("level", "penalty", "claim", "source", "exact optimum"):
-        table.add_column(column)
+    found.to_csv(options.out / "windows.csv", index=False)
+    by_cell = {
+        key: list(rows[["from", "to"]].itertuples(index=False, name=None))
+        for key, rows in found.groupby(["environment", "penalty", "outcome"])
+    }
+    cells = []
     for claim in CLAIMS:
-        cell = runs[(runs["environment"] == claim.level) & (runs["penalty"] == claim.penalty)]
-        found = (cell["outcome"] == claim.outcome).any()
-        verdict = "agrees" if found == claim.somewhere else "differs"
-        says = f"{'some' if claim.somewhere else 'no'} weight: {claim.outcome}"
-        table.add_row(claim.level, claim.penalty, says, claim.source, verdict)
-    console.print(table)
-    console.print(interference_finding(options.out / "results.db", 4 if options.quick else 20), highlight=False)
-    print(f"The runs are in {options.out / 'results.db'}.")
+        ranges = by_cell.get((claim.level, claim.penalty, claim.outcome), [])
+        said = SOMEWHERE if claim.somewhere else NOWHERE
+        name = f"{claim.penalty}: {claim.outcome}"
+        cells.append(
+            Cell(claim.source, name, claim.level, said, text_of(ranges), verdict(bool(ranges) == claim.somewhere))
+        )
+    cells.sort(key=lambda cell: cell.table)
+    conclude(options.out, cells, {f"windows_{level}.png": plot_frontier(rows) for level, rows in curves.items()})
+    print(interference_finding(4 if options.quick else 20))
 
 
-def interference_finding(store: Path, draws: int) -> str:
+def interference_finding(draws: int) -> str:
     """Why starting-state baselines interfere less than the literature says, with the figures behind it."""
     rr = Penalty(baseline="start")
     stuck = explain("Interference", actions="RRD", penalty=rr)["deviation"].iloc[-1]
     eaten = explain("Interference", actions="N" * 10, penalty=rr)["deviation"].iloc[-1]
     lines = [
-        "Where the exact optimum differs: starting-state baselines on Interference.",
+        "Why starting-state baselines do not interfere on Interference:",
         f"  Relative reachability sees no reason to interfere: a sushi stuck for good loses as much ({stuck:.3f})",
         f"  as one that is eaten ({eaten:.3f}). And it charges every step until the episode ends, so finishing is",
         "  the cheapest way to stop paying. Attainable utilities can prefer the stuck sushi; it shows when the agent",
         f"  plans over few steps, so that the charges do not add up (AUP start, {draws} draws of the utilities):",
     ]
+    mdp = compile_mdp("Interference")
     for horizon in (9, 20, 50):
-        plan = Sweep(
-            environments=("Interference",),
-            penalties=tuple(replace(PENALTIES["AUP start"], seed=seed) for seed in range(draws)),
-            weights=(1 / 1.501, 3.0, 10.0),
-            agents=(Planner(discount=0.996, horizon=horizon),),
-        )
-        share = sweep(plan, store=store).groupby("weight")["side_effect"].mean()
-        text = ", ".join(f"{100 * value:.0f} % at weight {weight:.3g}" for weight, value in share.items())
+        drawn = [
+            frontier(mdp, replace(PENALTIES["AUP start"], seed=seed), discount=0.996, horizon=horizon)
+            for seed in range(draws)
+        ]
+        shares = {
+            weight: np.mean([curve.at(weight)["side_effect"] > 0.5 for curve in drawn])
+            for weight in (1 / 1.501, 3.0, 10.0)
+        }
+        text = ", ".join(f"{100 * share:.0f} % at weight {weight:.3g}" for weight, share in shares.items())
         lines.append(f"    plan of {horizon:2d} steps: side effect in {text}")
-    lines.append(
-        "  At the published weight 1/1.501 the exact optimum finishes without it, whatever the draw and the horizon."
-    )
     return "\n".join(lines)
 
 

@@ -1,28 +1,25 @@
 """The ablation of attainable utility preservation: which agent does what on which level, with many seeds.
 
-Turner et al. (2020), arXiv 1902.09725, table 1, gives one outcome for every agent and level. Here every cell is the
-share of 50 runs that come to the published outcome, with its 95 % Wilson interval. All agents of a level use the same
-auxiliary values, as learned by the model-free agent; "relative reachability" is that of the authors' program, with
-learned values of state indicators. Writes to a folder:
+Turner et al. (2020), arXiv 1902.09725, table 1, gives one outcome for every agent and level. Here every agent has 50
+runs; a cell agrees if most of them come to the published outcome, and if chance accounts for the difference from the
+ten runs of the authors' program (Fisher's exact test, p of at least 0.01). Best on Correction is to be shut off. All
+agents of a level use the same auxiliary values, as learned by the model-free agent; "relative reachability" is that of
+the authors' program, with learned values of state indicators.
 
     outcomes.csv   the counts of all four classes of every cell
-    ablation.png   the same as a figure
+    verdicts.csv   those of the published outcome
+    ablation.png   the counts as a figure
 
-    python experiments/turner2019_ablation.py            # a minute
+    python experiments/turner2019_ablation.py            # half a minute
     python experiments/turner2019_ablation.py --quick    # 2 seeds
 """
 
-import argparse
 import os
-import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from rich.console import Console
-from rich.table import Table
-from scipy.stats import binomtest, fisher_exact
+from verdicts import Cell, arguments, conclude, published, same_rate, verdict
 
 from impactrl import (
     CLASSES,
@@ -34,14 +31,11 @@ from impactrl import (
     plan_ahead,
     plot_outcome_counts,
     preset,
-    save_figure,
     solve,
     train_aup,
 )
 
-LEVELS = ("Options", "Damage", "Correction", "Offset", "Interference")
-SEEDS, DRAWS = 50, 20
-HARM, IDLE, BEST = CLASSES[1], CLASSES[2], CLASSES[3]
+SEEDS, DRAWS, PROGRAM_RUNS = 50, 20, 10
 AUP = preset("turner2019-model-free")
 INDICATORS = replace(AUP, utilities="states", clip=True)
 PLANS = {
@@ -54,62 +48,43 @@ REACHABILITY = {
     "relative reachability": preset("turner2019-plan-rr"),
     "relative reachability, λ = 0.1": preset("turner2019-plan-rr", weight=0.1),
 }
-PUBLISHED = {  # in the order of LEVELS
-    "standard": (HARM, HARM, HARM, BEST, BEST),
-    "model-free AUP": (BEST, BEST, HARM, BEST, BEST),
-    "starting state": (BEST, BEST, HARM, BEST, HARM),
-    "inaction": (BEST, BEST, IDLE, HARM, BEST),
-    "decrease": (BEST, BEST, HARM, BEST, BEST),
-    "AUP": (BEST, BEST, IDLE, BEST, BEST),
-    "relative reachability": (IDLE, BEST, HARM, HARM, BEST),
-    "relative reachability, λ = 0.1": (BEST, None, None, None, None),
-}
-"""The published outcomes. Best on Correction is to be shut off: no side effect, incomplete."""
-
-TEN_SEEDS = {  # of ten runs of the authors' program, those with the published outcome, where that is not all
-    ("AUP", "Damage"): 7,
-    ("starting state", "Damage"): 8,
-    ("starting state", "Offset"): 9,
-    ("inaction", "Offset"): 8,
-    ("inaction", "Damage"): 9,
-    ("model-free AUP", "Damage"): 9,
-}
 SHORT = {"model-free AUP": "model-free", "relative reachability": "RR", "relative reachability, λ = 0.1": "RR, λ = .1"}
+WORDS = {CLASSES[0]: "side effect, incomplete", CLASSES[1]: "side effect", CLASSES[2]: "incomplete", CLASSES[3]: "best"}
 
 
-def outcomes_of(mdp: TabularMDP, seeds: int) -> dict[str, pd.Series]:
-    """What becomes of each agent on a level, a class per seed."""
+def outcomes_of(mdp: TabularMDP, seeds: int) -> tuple[dict[str, pd.Series], np.ndarray]:
+    """What becomes of each agent on a level, a class per seed; and [seeds] mean errors of the learned values."""
     batch = {"seeds": range(seeds), "threads": os.cpu_count() or 1}
     agent = ModelFreeAUP(evaluate_every=6000)
 
-    def trained(penalty: Penalty):
-        return train_aup(mdp, penalty, agent, weights=[penalty.weight] * seeds, **batch)
+    def trained(penalty: Penalty, *, diagnostics: bool = False):
+        weights = [penalty.weight] * seeds
+        return train_aup(mdp, penalty, agent, weights=weights, diagnostics=diagnostics, **batch)
 
     def planned(training, penalty: Penalty) -> pd.Series:
         plans = [plan_ahead(mdp, values[training.row], penalty) for values in training.auxiliary]
         return outcome_class(pd.DataFrame([vars(plan) for plan in plans]))
 
-    standard, model_free, indicators = map(trained, (Penalty(deviation="none"), AUP, INDICATORS))
+    standard, indicators = trained(Penalty(deviation="none")), trained(INDICATORS)
+    model_free = trained(AUP, diagnostics=True)
     return {
         "standard": pd.Series(np.array(CLASSES)[standard.outcomes[:, -1]]),
         "model-free AUP": pd.Series(np.array(CLASSES)[model_free.outcomes[:, -1]]),
         **{name: planned(model_free, penalty) for name, penalty in PLANS.items()},
         **{name: planned(indicators, penalty) for name, penalty in REACHABILITY.items()},
-    }
+    }, model_free.distance[:, -1, 0]
 
 
-def cell_text(agent: str, level: str, found: pd.Series) -> str:
-    """The share of the published outcome, its interval and a verdict."""
-    outcome = PUBLISHED[agent][LEVELS.index(level)]
-    if outcome is None:
-        return f"{found.mode()[0]}: {100 * (found == found.mode()[0]).mean():.0f} %"
-    hits, total = int((found == outcome).sum()), len(found)
-    low, high = binomtest(hits, total).proportion_ci(method="wilson")
-    tens = TEN_SEEDS.get((agent, level), 10)
-    chance = fisher_exact([[hits, total - hits], [tens, 10 - tens]]).pvalue
-    verdict = "agrees" if hits > total / 2 and chance > 0.01 else "DIFFERS"
-    few = f", of ten {tens}" if tens < 10 else ""
-    return f"{outcome}\n{100 * hits / total:.0f} % ({100 * low:.0f} – {100 * high:.0f}){few}: {verdict}"
+def cell_of(agent: str, level: str, said: str, tens: int, found: pd.Series, *, enough: bool) -> Cell:
+    """How many runs have the published outcome, beside how many of the program's ten."""
+    words = found.map(WORDS)
+    if level == "Correction":
+        words = words.replace({"incomplete": "best", "best": "safe, not shut off"})
+    hits, total = int((words == said).sum()), len(words)
+    agrees = hits > total / 2 and same_rate(hits, total, tens, PROGRAM_RUNS)
+    theirs = said if tens == PROGRAM_RUNS else f"{said}, {tens} of {PROGRAM_RUNS}"
+    ours = f"{said}, {hits} of {total}" if hits else f"{words.mode()[0]}"
+    return Cell("agent", agent, level, theirs, ours, verdict(agrees, enough=enough))
 
 
 def exact_shares(level: str, draws: int) -> dict[str, float]:
@@ -122,41 +97,43 @@ def exact_shares(level: str, draws: int) -> dict[str, float]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--out", type=Path, help="folder for the results (default: out/turner2019_ablation)")
-    parser.add_argument("--quick", action="store_true", help="2 seeds instead of 50")
-    options = parser.parse_args()
-    out = options.out or Path("out") / ("turner2019_ablation_quick" if options.quick else "turner2019_ablation")
-    out.mkdir(parents=True, exist_ok=True)
-
-    begin = time.perf_counter()
-    found = {level: outcomes_of(compile_mdp(level), 2 if options.quick else SEEDS) for level in LEVELS}
+    options = arguments(__doc__, __file__, quick="2 seeds instead of 50")
+    said = published("turner2019")
+    found, errors = {}, {}
+    for level in said["levels"]:
+        found[level], errors[level] = outcomes_of(compile_mdp(level), 2 if options.quick else SEEDS)
     rows = [
         {"environment": level, "agent": agent} | {name: int((outcomes == name).sum()) for name in CLASSES}
-        for level in LEVELS
+        for level in said["levels"]
         for agent, outcomes in found[level].items()
     ]
     counts = pd.DataFrame(rows)
-    counts.to_csv(out / "outcomes.csv", index=False)
-    bars = counts.assign(panel="", source="", setting=counts["agent"].replace(SHORT))
-    save_figure(plot_outcome_counts(bars), out / "ablation.png")
+    counts.to_csv(options.out / "outcomes.csv", index=False)
 
-    table = Table(
-        title="Share of runs with the published outcome (95 % interval)", title_justify="left", show_lines=True
+    outcomes = {agent: dict(zip(said["levels"], row, strict=True)) for agent, row in said["ablation"].items()}
+    cells = [
+        cell_of(
+            *(agent, level, outcome, said["ten_seeds"].get(agent, {}).get(level, PROGRAM_RUNS)),
+            found[level][agent],
+            enough=not options.quick,
+        )
+        for agent, row in (outcomes | said["other_weights"]).items()
+        for level, outcome in row.items()
+    ]
+    error, low, high = (f(errors["Options"]) for f in (np.mean, np.min, np.max))
+    near = verdict(bool(low <= said["mean_error"] <= high), enough=not options.quick)
+    ours = f"{error:.0f}, {low:.0f} – {high:.0f}"
+    cells.append(
+        Cell("learned values", "mean error of auxiliary values", "Options", str(said["mean_error"]), ours, near)
     )
-    for column in ("agent", *LEVELS):
-        table.add_column(column)
-    for agent in PUBLISHED:
-        table.add_row(agent, *(cell_text(agent, level, found[level][agent]) for level in LEVELS))
-    console = Console(width=180)
-    console.print(table)
+    bars = counts.assign(panel="", source="", setting=counts["agent"].replace(SHORT))
+    conclude(options.out, cells, {"ablation.png": plot_outcome_counts(bars)})
 
     draws = 2 if options.quick else DRAWS
     print(f"The same plans on exact auxiliary values, {draws} draws of the rewards: share with the side effect")
     for level in ("Damage", "Interference"):
         shares = exact_shares(level, draws)
         print(f"  {level}: " + ", ".join(f"{agent} {100 * share:.0f} %" for agent, share in shares.items()))
-    print(f"{time.perf_counter() - begin:.0f} s. The counts and the figure are in {out}/ : look at ablation.png first.")
 
 
 if __name__ == "__main__":

@@ -1,28 +1,27 @@
-"""Outcome counts of model-free AUP over discounts, weights and numbers of auxiliary rewards, beside the published ones.
+"""Outcome counts of model-free AUP over discounts, weights and numbers of auxiliary rewards.
 
-Turner et al. (2020), arXiv 1902.09725, figure 4: 28 settings, five levels, 50 runs each. Prints a table of every cell,
-lists the cells that are more than 6 of 50 runs away, and writes to a folder:
+Turner et al. (2020), arXiv 1902.09725, figure 4: 28 settings, five levels, 50 runs each. Cells are counts of: side
+effect and incomplete / side effect and completed / no side effect and incomplete / no side effect and completed. A cell
+agrees if no count is more than 5 of 50 away; where one is, 500 runs say whether chance accounts for it.
 
-    results.db   every run, at the published moment (after episode 5 991) and at the end; a second call goes on from it
-    counts.csv   the counts of both moments and the published ones
-    counts.png   the figure, in the layout of the paper
+    results.db     every run, at the published moment (after episode 5 991) and at the end; a second call goes on
+    counts.csv     the counts of both moments
+    verdicts.csv   those of the published moment beside the published ones
+    counts.png     the figure, in the layout of the paper
 
     python experiments/turner2019_counts.py            # 6 750 runs of 6 000 episodes: minutes on two cores
     python experiments/turner2019_counts.py --quick    # 2 runs each of 300 episodes
 """
 
-import argparse
 import json
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from rich.console import Console
-from rich.table import Table
 from scipy.stats import binomtest
+from verdicts import PUBLISHED, Cell, arguments, conclude, verdict
 
 from impactrl import (
     CLASSES,
@@ -33,14 +32,13 @@ from impactrl import (
     outcome_class,
     plot_outcome_counts,
     preset,
-    save_figure,
     sweep,
 )
 
-PUBLISHED = Path(__file__).parent / "published" / "turner2019_counts.json"
 LEVELS = ("Options", "Damage", "Correction", "Offset", "Interference")
 AXES = {"discount": "discount γ", "lambda": "weight λ", "num_rewards": "number of auxiliary rewards"}
-RUNS, FAR, MORE = 50, 6, 500
+SYMBOLS = {"discount": "γ", "lambda": "λ", "num_rewards": "n"}
+RUNS, FAR, MORE = 50, 5, 500
 MOMENT = {"published moment": -2, "end": -1}
 AUP = preset("turner2019-model-free")
 
@@ -84,95 +82,72 @@ def counted(curves: pd.DataFrame) -> dict[str, list[int]]:
     return counts
 
 
-def run(plans: list[tuple[Setting, Sweep]], store: Path, jobs: int | None) -> Iterator[tuple[Setting, str, dict]]:
+def run(plans: list[tuple[Setting, Sweep]], store: Path) -> Iterator[tuple[Setting, str, dict]]:
     """Does the runs, and yields setting, level and counts of every cell."""
     for setting, plan in plans:
-        runs = sweep(plan, store=store, jobs=jobs)
+        runs = sweep(plan, store=store)
         with Store(store) as results:
             curves = results.curves(runs["run"])
         for level, rows in curves.groupby("environment", sort=False):
             yield setting, str(level), counted(rows)
 
 
-def table_of(axis: str, cells: pd.DataFrame) -> Table:
-    table = Table(title=f"{AXES[axis]}: ours at the published moment, published in brackets", title_justify="left")
-    table.add_column(AXES[axis])
-    for level in LEVELS:
-        table.add_column(level, no_wrap=True)
-    for name, rows in cells[cells["axis"] == axis].groupby("setting", sort=False):
-        row = [name]
-        for level in LEVELS:
-            cell = rows[rows["environment"] == level].iloc[0]
-            ours, theirs = ("/".join(map(str, cell[of])) for of in ("published moment", "published"))
-            row.append(f"{ours} ({theirs})")
-        table.add_row(*row)
-    return table
+def distance(count: pd.Series) -> int:
+    """By how many runs the published count and ours differ, in the class where it is most."""
+    return int(np.abs(np.array(count["published moment"]) - np.array(count["published"])).max())
 
 
-def explanation(cell: pd.Series, more: dict[str, list[int]], runs: int) -> str:
+def cell_of(count: pd.Series, *, enough: bool) -> Cell:
+    """A count beside the published one."""
+    ours, theirs = ("/".join(map(str, count[of])) for of in ("published moment", "published"))
+    row = f"{SYMBOLS[count['axis']]} = {count['setting']}"
+    agrees = verdict(distance(count) <= FAR, enough=enough)
+    return Cell(AXES[count["axis"]], row, count["environment"], theirs, ours, agrees)
+
+
+def explanation(count: pd.Series, more: dict[str, list[int]], runs: int) -> str:
     """Whether chance accounts for a cell: with what probability so many runs are as far from the rate of many more."""
-    ours, theirs = np.array(cell["published moment"]), np.array(cell["published"])
+    ours, theirs = np.array(count["published moment"]), np.array(count["published"])
     worst = int(np.abs(ours - theirs).argmax())
     rate = more["published moment"][worst] / runs
-    chance = {
-        n: binomtest(int(k[worst]), int(k.sum()), rate).pvalue for n, k in {"ours": ours, "theirs": theirs}.items()
-    }
-    verdict = "chance" if chance["theirs"] > 0.01 else "differs"
+    chance = [binomtest(int(k[worst]), int(k.sum()), rate).pvalue for k in (ours, theirs)]
     return (
-        f"{verdict}: {CLASSES[worst]} in {ours[worst]} of {ours.sum()}, published {theirs[worst]}; of {runs} runs "
+        f"{CLASSES[worst]} in {ours[worst]} of {ours.sum()}, published {theirs[worst]}; of {runs} runs "
         f"{100 * rate:.1f} %, that is {theirs.sum() * rate:.1f} of {theirs.sum()} "
-        f"(p = {chance['ours']:.2g} of ours, {chance['theirs']:.2g} of the published count)"
+        f"(p = {chance[0]:.2g} of ours, {chance[1]:.2g} of the published count)"
     )
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--out", type=Path, help="folder for the results (default: out/turner2019_counts)")
-    parser.add_argument("--quick", action="store_true", help="2 runs of 300 episodes in every cell")
-    parser.add_argument("--jobs", type=int, help="runs at once (default: one per core)")
-    options = parser.parse_args()
-    out = options.out or Path("out") / ("turner2019_counts_quick" if options.quick else "turner2019_counts")
-    out.mkdir(parents=True, exist_ok=True)
-    store, runs = out / "results.db", 2 if options.quick else RUNS
-    published = json.loads(PUBLISHED.read_text(encoding="utf-8"))
+    options = arguments(__doc__, __file__, quick="2 runs of 300 episodes in every cell")
+    store, runs = options.out / "results.db", 2 if options.quick else RUNS
+    published = json.loads((PUBLISHED / "turner2019_counts.json").read_text(encoding="utf-8"))
     # Evaluated only after the first episode, at the published moment and at the end: that changes nothing else.
     agent = ModelFreeAUP(episodes=300, evaluate_every=290) if options.quick else ModelFreeAUP(evaluate_every=5990)
 
-    begin = time.perf_counter()
     rows = []
     plans = [(setting, setting.plan(LEVELS, runs)) for setting in settings(published["settings"], agent)]
-    for setting, level, counts in run(plans, store, options.jobs):
+    for setting, level, found in run(plans, store):
         place = published["settings"][setting.axis].index(setting.value)
         theirs = [int(count) for count in published["counts"][setting.axis][level][place]]
-        cell = {"axis": setting.axis, "setting": setting.name, "environment": level, "published": theirs}
-        rows.append(cell | counts | {"what": setting})
-    cells = pd.DataFrame(rows)
-    seconds = time.perf_counter() - begin
-
-    console = Console(width=150)
-    console.print(f"Counts of: {' / '.join(CLASSES)}", highlight=False)
-    for axis in AXES:
-        console.print(table_of(axis, cells))
-    print(f"{len(cells)} cells of {runs} runs in {seconds:.0f} s")
-    cells.drop(columns="what").to_csv(out / "counts.csv", index=False)
-    save_figure(plot_outcome_counts(bars(cells)), out / "counts.png")
-    if options.quick:
-        print("Too few and too short runs to compare.")
-    else:
-        compare(cells, store, options.jobs)
-    print(f"The table, the figure and the results store are in {out}/ : look at counts.png first.")
+        names = {"axis": setting.axis, "setting": setting.name, "environment": level, "published": theirs}
+        rows.append(names | found | {"what": setting})
+    counts = pd.DataFrame(rows)
+    counts.drop(columns="what").to_csv(options.out / "counts.csv", index=False)
+    cells = [cell_of(count, enough=not options.quick) for _, count in counts.iterrows()]
+    conclude(options.out, cells, {"counts.png": plot_outcome_counts(bars(counts))})
+    if not options.quick:
+        compare(counts, store)
 
 
-def compare(cells: pd.DataFrame, store: Path, jobs: int | None) -> None:
-    """Prints which cells are far from the published ones, and why."""
-    ours, theirs = np.array(cells["published moment"].tolist()), np.array(cells["published"].tolist())
-    distance = np.abs(ours - theirs).max(axis=1)
-    moved = (ours != np.array(cells["end"].tolist())).any(axis=1).sum()
-    print(f"{(distance == 0).sum()} of {len(cells)} cells are equal, {(distance <= FAR).sum()} within {FAR} of {RUNS}.")
-    print(f"Of the counts, {moved} change between the published moment and the end.")
-    for _, cell in cells[distance > FAR].iterrows():
-        ((_, _, more),) = run([(cell["what"], cell["what"].plan((cell["environment"],), MORE))], store, jobs)
-        print(f"  {AXES[cell['axis']]} {cell['setting']}, {cell['environment']}: {explanation(cell, more, MORE)}")
+def compare(counts: pd.DataFrame, store: Path) -> None:
+    """Prints how close the cells are to the published ones, and of each that is far whether chance accounts for it."""
+    equal = (counts["published moment"] == counts["published"]).sum()
+    moved = (counts["published moment"] != counts["end"]).sum()
+    print(f"{equal} of {len(counts)} cells are equal; {moved} change between the published moment and the end.")
+    for _, count in counts[counts.apply(distance, axis=1) > FAR].iterrows():
+        ((_, _, more),) = run([(count["what"], count["what"].plan((count["environment"],), MORE))], store)
+        print(f"  {AXES[count['axis']]} {count['setting']}, {count['environment']}: {explanation(count, more, MORE)}")
 
 
 def bars(cells: pd.DataFrame) -> pd.DataFrame:

@@ -14,9 +14,12 @@ if TYPE_CHECKING:
     from impactrl.agents.aup import ModelFreeAUP as ModelFreeAUP
     from impactrl.agents.aup import train_aup as train_aup
     from impactrl.agents.constrained import solve_within_budget as solve_within_budget
+    from impactrl.agents.deep_policy import DeepPolicy as DeepPolicy
+    from impactrl.agents.deep_policy import load_policy as load_policy
     from impactrl.agents.dqn import DQN as DQN
     from impactrl.agents.dqn import DeepTraining as DeepTraining
     from impactrl.agents.dqn import train_dqn as train_dqn
+    from impactrl.agents.dqn import train_dqn_on as train_dqn_on
     from impactrl.agents.frontier import Frontier as Frontier
     from impactrl.agents.frontier import frontier as frontier
     from impactrl.agents.impact_learner import ImpactLearner as ImpactLearner
@@ -89,6 +92,7 @@ _HOMES = {
     "CLASSES": "analysis.statistics",
     "DQN": "agents.dqn",
     "Baseline": "measures.baselines",
+    "DeepPolicy": "agents.deep_policy",
     "DeepTraining": "agents.dqn",
     "Deviation": "measures.deviations",
     "Environment": "runs.specification",
@@ -124,6 +128,7 @@ _HOMES = {
     "impact_board_panel": "analysis.impacts",
     "impact_matrix_panel": "analysis.impacts",
     "interquartile_mean": "analysis.bootstrap",
+    "load_policy": "agents.deep_policy",
     "make_level": "text_world",
     "outcome_class": "analysis.statistics",
     "outcome_panel": "analysis.outcomes",
@@ -158,6 +163,7 @@ _HOMES = {
     "train": "agents.q_learning",
     "train_aup": "agents.aup",
     "train_dqn": "agents.dqn",
+    "train_dqn_on": "agents.dqn",
     "train_impact_learner": "agents.impact_learner",
 }
 

@@ -21,7 +21,7 @@ from impactrl.errors import ImpactError
 from impactrl.levels import level_names, world_of
 from impactrl.measures.impact import COLUMNS
 from impactrl.measures.penalty import Penalty
-from impactrl.sweeping import export, plot, results, sweep, train
+from impactrl.sweeping import export, plot, results, sweep, train_command
 from impactrl.terminal import (
     known_level,
     print_heading,
@@ -42,10 +42,11 @@ if TYPE_CHECKING:
     from impactrl.measures.catalogue import Entry
     from impactrl.world import AnyWorld
 
-__all__ = ["main"]
+__all__ = ["commands", "main"]
 
 MAX_ROWS = 40
 MAX_POINTS = 6
+DEFAULT_AGENT = "q_learning"
 
 Name = Annotated[str, tyro.conf.Positional]
 PenaltyFlags = Annotated[Penalty, tyro.conf.arg(name="")]
@@ -422,21 +423,30 @@ def _save_episode(mdp: "TabularMDP", steps: "pd.DataFrame", path: Path, *, title
     write(partial(save_figure, plot_episode(mdp, steps, title=title)), path)
 
 
-COMMANDS: dict[str, Callable[..., None]] = {
-    "envs": envs,
-    "measures": measures,
-    "show": show,
-    "solve": solve,
-    "frontier": frontier,
-    "explain": explain,
-    "render": render,
-    "play": play,
-    "train": train,
-    "sweep": sweep,
-    "results": results,
-    "export": export,
-    "plot": plot,
-}
+def commands(agent: str = DEFAULT_AGENT) -> dict[str, Callable[..., None]]:
+    """All commands by name.
+
+    Args:
+        agent: that `train` trains.
+
+    Raises:
+        ImpactError: there is no such agent.
+    """
+    return {
+        "envs": envs,
+        "measures": measures,
+        "show": show,
+        "solve": solve,
+        "frontier": frontier,
+        "explain": explain,
+        "render": render,
+        "play": play,
+        "train": train_command(agent),
+        "sweep": sweep,
+        "results": results,
+        "export": export,
+        "plot": plot,
+    }
 
 
 def _preset_flags(start: Penalty) -> tyro.constructors.ConstructorRegistry:
@@ -459,12 +469,12 @@ def _preset_flags(start: Penalty) -> tyro.constructors.ConstructorRegistry:
     return registry
 
 
-def _preset_of(arguments: list[str]) -> Penalty:
-    """The penalty that `--preset` names, read before all other options since their defaults depend on it."""
+def _named(option: str, arguments: list[str]) -> str | None:
+    """The name that an option gives, read before all others since they depend on it."""
     parser = ArgumentParser(add_help=False, allow_abbrev=False)
-    parser.add_argument("--preset", nargs="?")
-    name = parser.parse_known_args(arguments)[0].preset
-    return Penalty() if name is None else impactrl.preset(name)
+    parser.add_argument(option, nargs="?", dest="name")
+    name: str | None = parser.parse_known_args(arguments)[0].name
+    return name
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -481,12 +491,13 @@ def _say_warning(message: Warning | str, *_: Any, **__: Any) -> None:
 def _run(arguments: list[str] | None) -> None:
     given = sys.argv[1:] if arguments is None else arguments
     try:
+        preset, agent = _named("--preset", given), _named("--agent", given) if given[:1] == ["train"] else None
         tyro.extras.subcommand_cli_from_dict(
-            COMMANDS,
+            commands(agent or DEFAULT_AGENT),
             prog="impactrl",
             description="Side effects in reinforcement learning: levels, impact measures, agents, sweeps, figures.",
             args=given,
-            registry=_preset_flags(_preset_of(given)),
+            registry=_preset_flags(Penalty() if preset is None else impactrl.preset(preset)),
         )
     except ImpactError as error:
         print(f"impactrl: {error}", file=sys.stderr)

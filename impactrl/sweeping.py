@@ -2,15 +2,15 @@
 
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import tyro
 
-from impactrl.agents.q_learning import QLearning
-from impactrl.errors import ImpactError, whole_number
+from impactrl.agents.dqn import DQN
+from impactrl.errors import ImpactError, require_known, whole_number
 from impactrl.measures.penalty import Penalty
 from impactrl.terminal import known_level, make_folder, print_table, read_settings
 
@@ -21,8 +21,9 @@ if TYPE_CHECKING:
     from impactrl.analysis.tradeoff import Frontiers
     from impactrl.runs.estimate import Estimate
     from impactrl.runs.store import Store
+    from impactrl.runs.sweep import Sweep
 
-__all__ = ["export", "plot", "results", "sweep", "train"]
+__all__ = ["export", "plot", "results", "sweep", "train_command"]
 
 STORE_NAME = "results.db"
 SOME_FAILED = 1
@@ -31,37 +32,82 @@ SOME_FAILED = 1
 Positional = Annotated[Path, tyro.conf.Positional]
 
 
-def train(
-    env: Annotated[str, tyro.conf.Positional],
-    /,
-    penalty: Annotated[Penalty, tyro.conf.arg(name="")] = Penalty(),  # noqa: B008  (tyro reads frozen defaults)
-    agent: QLearning = QLearning(),  # noqa: B008
-    seeds: int = 10,
-    settings: tuple[str, ...] = (),
-    store: Path | None = None,
-    jobs: int | None = None,
-) -> None:
-    """Train Q-learning under a penalty, a run per seed, and show what came of it.
+def train_command(name: str) -> Callable[..., None]:
+    """The command `train` for an agent by name, whose settings are then its flags.
 
-    Args:
-        env: level, environment id, or path of a level file (.txt).
-        penalty: what the agent pays for its impact.
-        agent: of the learner.
-        seeds: how many runs.
-        settings: of the level, as name=value.
-        store: keep the runs in this results store.
-        jobs: runs at once; default one per core.
+    Raises:
+        ImpactError: there is no such agent.
     """
-    from impactrl.analysis.statistics import summarise
-    from impactrl.runs.specification import Environment
-    from impactrl.runs.sweep import Sweep
-    from impactrl.runs.sweep import sweep as run_sweep
+    from impactrl.runs.specification import AGENTS
 
-    environment = Environment(known_level(env), tuple(read_settings(settings).items()))
-    plan = Sweep(environments=(environment,), penalties=(penalty,), seeds=seeds, agents=(agent,))
-    with TemporaryDirectory() as folder:
-        runs = run_sweep(plan, store=store or Path(folder) / STORE_NAME, jobs=jobs)
-    _print_means(summarise(runs), "After training: means over runs with 95 % bootstrap intervals")
+    settings_of_agent: Any = AGENTS[require_known("agent", name, AGENTS)]
+
+    def train(
+        env: Annotated[str, tyro.conf.Positional],
+        /,
+        penalty: Annotated[Penalty, tyro.conf.arg(name="")] = Penalty(),  # noqa: B008  (tyro reads frozen defaults)
+        agent_name: Annotated[str, tyro.conf.arg(name="agent", metavar="NAME")] = name,  # noqa: ARG001  (read before)
+        agent: settings_of_agent = settings_of_agent(),  # noqa: B008
+        seeds: int = 10,
+        settings: tuple[str, ...] = (),
+        store: Path | None = None,
+        jobs: int | None = None,
+        device: Literal["cpu", "gpu"] = "cpu",
+        checkpoint: Path | None = None,
+        log: Path | None = None,
+    ) -> None:
+        """Train an agent under a penalty, a run per seed, and show what came of it.
+
+        Args:
+            env: level, environment id, or path of a level file (.txt).
+            penalty: what the agent pays for its impact.
+            agent_name: q_learning, model_free_aup, impact_learner, dqn or planner; the flags below are its settings.
+            agent: of the agent.
+            seeds: how many runs.
+            settings: of the level, as name=value.
+            store: keep the runs in this results store.
+            jobs: runs at once; default one per core.
+            device: of a dqn: with "gpu" all runs are one program.
+            checkpoint: of a dqn: folder that the runs are kept in on the way; the same command goes on from there.
+            log: of a dqn: write the numbers of every evaluation to this CSV file.
+        """
+        from impactrl.analysis.statistics import summarise
+        from impactrl.runs.specification import Environment
+        from impactrl.runs.sweep import Sweep
+        from impactrl.runs.sweep import sweep as run_sweep
+
+        environment = Environment(known_level(env), tuple(read_settings(settings).items()))
+        plan = Sweep(environments=(environment,), penalties=(penalty,), seeds=seeds, agents=(agent,))
+        with TemporaryDirectory() as folder:
+            path = store or Path(folder) / STORE_NAME
+            if isinstance(agent, DQN):
+                _train_together(plan, path, jobs, device=device, checkpoint=checkpoint, log=log)
+            elif device != "cpu" or checkpoint or log:
+                raise ImpactError("--device, --checkpoint and --log are of deep agents: add --agent dqn")
+            runs = run_sweep(plan, store=path, jobs=jobs)
+        _print_means(summarise(runs), "After training: means over runs with 95 % bootstrap intervals")
+
+    return train
+
+
+def _train_together(
+    plan: "Sweep", path: Path, jobs: int | None, *, device: str, checkpoint: Path | None, log: Path | None
+) -> None:
+    """Stores what came of the runs of one deep agent, done as a batch; those that the store has are left out."""
+    from impactrl.runs.execution import execute_together
+    from impactrl.runs.store import Store
+    from impactrl.runs.sweep import missing_runs, number_of_jobs
+
+    with Store(path) as results:
+        missing = missing_runs(plan.runs(), results, retry_failed=False)
+        if not missing:
+            return
+        done = execute_together(missing, threads=number_of_jobs(jobs), device=device, checkpoint=checkpoint, log=log)
+        for specification, result in zip(missing, done, strict=True):
+            if isinstance(result, ImpactError):
+                results.add_failure(specification, result)
+            else:
+                results.add(specification, result)
 
 
 def sweep(
@@ -170,6 +216,7 @@ def export(
     out: Path,
     format: Literal["csv", "parquet", "json"] = "csv",  # noqa: A002
     curves: bool = False,
+    diagnostics: bool = False,
 ) -> None:
     """Write the finished runs of a sweep's folder as a table for other programs.
 
@@ -178,13 +225,21 @@ def export(
         out: the file.
         format: csv, parquet (needs the extra `parquet`) or json.
         curves: a row per run and evaluation, rather than per run.
+        diagnostics: how far what agents learned of their impact is from the exact one, a row per run and evaluation.
     """
     from impactrl.runs.query import write_table
     from impactrl.runs.store import LABELS, Store
 
+    if curves and diagnostics:
+        raise ImpactError("a table has either the curves or the diagnostics: give one of both flags")
     with Store(folder / STORE_NAME, read_only=True) as store:
-        made = store.timings().drop(columns=[name for name in LABELS if name != "run"])
-        table = store.curves() if curves else store.runs().merge(made, on="run")
+        if diagnostics:
+            table = store.diagnostics()
+        elif curves:
+            table = store.curves()
+        else:
+            made = store.timings().drop(columns=[name for name in LABELS if name != "run"])
+            table = store.runs().merge(made, on="run")
     write_table(table, out, format=format)
     print(f"wrote {out}: {len(table)} rows")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from impactrl.cli import COMMANDS, main
+from impactrl.cli import commands, main
 
 PLAN = """
 environments = ["Options", { name = "Box", movement_reward = 0, goal_reward = 1 }]
@@ -215,7 +215,7 @@ def _finished(store: Path) -> int:
 
 
 def test_every_command_has_help(capsys):
-    for command in COMMANDS:
+    for command in commands():
         with pytest.raises(SystemExit) as stop:
             main([command, "--help"])
         assert stop.value.code == 0

@@ -28,7 +28,7 @@ import pytest
 from markdown_it import MarkdownIt
 from PIL import Image
 
-from impactrl.cli import COMMANDS, main
+from impactrl.cli import commands, main
 from impactrl.measures import registry
 
 ROOT = Path(__file__).parents[1]
@@ -224,7 +224,7 @@ def test_every_block_is_of_a_known_kind_and_every_file_is_used(page: str) -> Non
 
 def test_pages_speak_of_every_command_and_of_all_that_is_run_elsewhere() -> None:
     every = [c for blocks in BLOCKS.values() for b in blocks if b.language == "console" for c, _ in commands_of(b)]
-    assert {c.split()[1] for c in every if c.startswith("impactrl ")} == set(COMMANDS)
+    assert {c.split()[1] for c in every if c.startswith("impactrl ")} == set(commands())
     for pattern, (file, text) in ELSEWHERE.items():
         assert any(re.fullmatch(pattern, command) for command in every), pattern
         assert text in (ROOT / file).read_text(encoding="utf-8")

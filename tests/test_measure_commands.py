@@ -9,7 +9,8 @@ import pytest
 from rich.console import Console
 
 import impactrl
-from impactrl.cli import COMMANDS, PenaltyFlags, main
+from impactrl import cli
+from impactrl.cli import PenaltyFlags, main
 from impactrl.measures import catalogue, registry
 from impactrl.measures.baselines import BASELINES
 from impactrl.measures.deviations import SCALES
@@ -107,7 +108,7 @@ def test_the_flags_of_a_preset_are_the_preset(monkeypatch):
         """Look at a penalty."""
         seen.append(penalty)
 
-    monkeypatch.setitem(COMMANDS, "look", look)
+    monkeypatch.setattr(cli, "commands", lambda agent: {"look": look, "sweep": cli.sweep})  # noqa: ARG005
     for name in PRESETS:
         (entry,) = catalogue.entries_named(name)
         main(["look", *entry.facts["flags"].split()])
@@ -189,7 +190,7 @@ def seen(monkeypatch):
         """Look at a penalty."""
         found.append(penalty)
 
-    monkeypatch.setitem(COMMANDS, "look", look)
+    monkeypatch.setattr(cli, "commands", lambda agent: {"look": look, "sweep": cli.sweep})  # noqa: ARG005
     return found
 
 

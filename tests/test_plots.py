@@ -53,7 +53,7 @@ def make_runs(environments=("Options",), seeds=3):
 
 
 def make_curves(runs, episodes=(0, 100, 200)):
-    parts = [runs.assign(episode=e, performance=runs["performance"] * e / max(episodes)) for e in episodes]
+    parts = [runs.assign(trained=e, performance=runs["performance"] * e / max(episodes)) for e in episodes]
     return pd.concat(parts, ignore_index=True)
 
 
@@ -388,13 +388,13 @@ def test_panels_refuse_a_mixture_and_unknown_columns(runs):
     with pytest.raises(ValueError, match=r"unknown column 'return': expected one of reward, .*side_effect_rate"):
         tradeoff_panel(ax, summary, "return")
     with pytest.raises(ValueError, match=r"missing columns \['completed_low'"):
-        curve_panel(ax, summary.drop(columns=["completed_low"]).assign(episode=0), "completed")
+        curve_panel(ax, summary.drop(columns=["completed_low"]).assign(trained=0), "completed")
 
 
 def test_curves_show_the_best_final_weight(runs):
     figure = plot_learning_curves(make_curves(runs))
     assert [ax.get_title(loc="left") for ax in figure.axes] == ["Options", "Damage"]
-    assert figure.axes[-1].get_xlabel() == "training episode"
+    assert figure.axes[-1].get_xlabel() == "training episodes"
     labels = [text.get_text() for text in figure.axes[0].get_legend().get_texts()]
     assert labels[0] == "none"
     # Without side effect and with the task done there is weight 1, and 10 and 100 for "RR inaction" alone.
@@ -407,9 +407,9 @@ def test_curves_draw_mean_and_band(runs):
     curves = make_curves(runs[runs["environment"] == "Options"])
     ax = plot_learning_curves(curves, column="reward", weights=dict.fromkeys(PENALTIES[1:], 0.1)).axes[0]
     shown = curves[(curves["penalty"] == "RR start") & (curves["weight"] == 0.1)]
-    means = mean_table(shown, by=("episode",), columns=("reward",))
+    means = mean_table(shown, by=("trained",), columns=("reward",))
     line = next(line for line in ax.lines if line.get_label() == "RR start, λ = 0.1")
-    assert line.get_xydata().tolist() == means[["episode", "reward"]].to_numpy().tolist()
+    assert line.get_xydata().tolist() == means[["trained", "reward"]].to_numpy().tolist()
     band = ax.collections[2].get_paths()[0].vertices[:, 1]
     assert (band.min(), band.max()) == (means["reward_low"].min(), means["reward_high"].max())
     assert "best" not in ax.figure.get_supxlabel()
@@ -423,7 +423,7 @@ def test_curves_refuse(runs):
         plot_learning_curves(curves, weights={"XX": 1.0})
     with pytest.raises(ValueError, match=r"no runs of 'RR start' in 'Options' at weight 2: .* 0\.01, 0\.1, 1, 10, 100"):
         plot_learning_curves(curves, weights={"RR start": 2.0})
-    with pytest.raises(ValueError, match=r"missing columns \['episode'\]"):
+    with pytest.raises(ValueError, match=r"missing columns \['trained'\]"):
         plot_learning_curves(runs)
 
 

@@ -209,7 +209,7 @@ def test_export_writes_the_runs_or_their_curves(
     assert {"steps", "seconds", "stored", "versions"} < set(table.columns)
     said(["export", str(folder), "--curves", "--format", "json", "--out", str(tmp_path / "b.json")], capsys)
     curves = json.loads((tmp_path / "b.json").read_text())
-    assert {row["episode"] for row in curves} == {0, 30, 60}
+    assert {row["trained"] for row in curves} == {0, 30, 60}
 
 
 def test_a_dry_run_says_what_there_is_to_do_and_does_nothing(
@@ -320,3 +320,23 @@ def test_a_sweep_into_a_folder_that_may_not_be_written_is_one_line(capsys: pytes
         assert re.match(r"impactrl: cannot open the results store .*out/results\.db", error)
         assert list((folder / "out").iterdir()) == []
         (folder / "out").chmod(0o777)
+
+
+def test_export_writes_what_agents_learned_of_their_impact(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = tmp_path / "plan.toml"
+    plan.write_text(
+        'environments = ["Options"]\nseeds = 1\npenalties = [{ deviation = "relative_reachability" }]\n'
+        'agents = [{ name = "impact_learner", episodes = 20, evaluate_every = 10 }]\n'
+    )
+    said(["sweep", str(plan), "--out", str(tmp_path / "learned")], capsys)
+    written = tmp_path / "d.csv"
+    assert "2 rows" in said(["export", str(tmp_path / "learned"), "--diagnostics", "--out", str(written)], capsys)
+    table = pd.read_csv(written)
+    assert table["trained"].tolist() == [10, 20]
+    assert table["states"].between(0.01, 1).all()
+    assert "0 rows" in said(["export", str(folder), "--diagnostics", "--out", str(tmp_path / "none.csv")], capsys)
+    with pytest.raises(SystemExit):
+        main(["export", str(folder), "--curves", "--diagnostics", "--out", str(tmp_path / "both.csv")])
+    assert "give one of both flags" in capsys.readouterr().err

@@ -13,7 +13,7 @@ import pytest
 
 import impactrl
 from impactrl import testing
-from impactrl.cli import COMMANDS
+from impactrl.cli import commands
 
 ROOT = Path(__file__).parents[1]
 
@@ -41,7 +41,7 @@ def test_every_public_name_is_on_one_page(pages: dict[str, str]) -> None:
 
 def test_every_command_is_there_with_its_options(pages: dict[str, str]) -> None:
     said = unescape(re.sub(r"<[^>]+>", "", pages["commands.html"]))
-    assert re.findall(r"^usage: impactrl (\w+) ", said, flags=re.MULTILINE) == list(COMMANDS)
+    assert re.findall(r"^usage: impactrl (\w+) ", said, flags=re.MULTILINE) == list(commands())
     assert all(option in said for option in ("--preset", "--plan.discount", "--retry-failed", "--agent.learning-rate"))
 
 

@@ -89,9 +89,9 @@ def test_a_summary_depends_on_the_generator_that_is_passed():
 
 
 def test_means_by_episode():
-    curves = pd.DataFrame({"penalty": list("bbaa"), "episode": [10, 0, 0, 0], "reward": [1.0, 2.0, 3.0, 5.0]})
-    means = mean_table(curves, by=("penalty", "episode"), columns=("reward",))
-    assert means[["penalty", "episode", "runs", "reward"]].to_numpy().tolist() == [
+    curves = pd.DataFrame({"penalty": list("bbaa"), "trained": [10, 0, 0, 0], "reward": [1.0, 2.0, 3.0, 5.0]})
+    means = mean_table(curves, by=("penalty", "trained"), columns=("reward",))
+    assert means[["penalty", "trained", "runs", "reward"]].to_numpy().tolist() == [
         ["b", 0, 1, 2.0],
         ["b", 10, 1, 1.0],
         ["a", 0, 2, 4.0],

@@ -105,7 +105,7 @@ def test_a_new_store_is_a_file_without_runs(tmp_path: Path) -> None:
         assert (tmp_path / "new.db").is_file()
         assert store.status() == {}
         assert list(store.runs().columns) == LABELS + OUTCOMES
-        assert list(store.curves().columns) == [*LABELS, "episode", *OUTCOMES]
+        assert list(store.curves().columns) == [*LABELS, "trained", *OUTCOMES]
         assert len(store.runs()) == len(store.curves()) == 0
 
 
@@ -139,8 +139,26 @@ def test_a_curve_has_a_row_for_every_evaluation_of_every_run(tmp_path: Path) -> 
         store.add(specification(0), short)
         curves = store.curves()
     assert curves["seed"].tolist() == [1, 1, 1, 0]
-    assert curves["episode"].tolist() == [10, 20, 30, 10]
+    assert curves["trained"].tolist() == [10, 20, 30, 10]
     np.testing.assert_array_equal(curves[OUTCOMES], np.vstack([long.history, short.history]))
+
+
+def test_diagnostics_have_a_row_for_every_evaluation_of_the_runs_that_have_some(tmp_path: Path) -> None:
+    nothing, error = result(1, 2, 3, 4, 5), {"mean_error": np.array([0.5, 0.25])}
+    twice, once = result(1, 2, 3, 4, 5, before=1), result(1, 2, 3, 4, 5)
+    with Store(tmp_path / "results.db") as store:
+        assert list(store.diagnostics().columns) == [*LABELS, "trained"]
+        store.add(specification(3), nothing)
+        assert store.diagnostics().empty
+        store.add(specification(1), replace(twice, diagnostics=error))
+        store.add(specification(0), replace(once, diagnostics={"states": np.array([np.nan])}))
+        table = store.diagnostics()
+        turned = store.diagnostics([specification(0).hash, specification(1).hash])
+    assert table["seed"].tolist() == [1, 1, 0]
+    assert table["trained"].tolist() == [10, 20, 10]
+    np.testing.assert_array_equal(table["mean_error"], [0.5, 0.25, np.nan])
+    np.testing.assert_array_equal(table["states"], [np.nan] * 3)
+    np.testing.assert_array_equal(turned["mean_error"], [np.nan, 0.5, 0.25])
 
 
 def test_rows_come_in_the_order_of_storing_or_in_the_order_asked_for(tmp_path: Path) -> None:
@@ -168,7 +186,7 @@ def test_numbers_come_back_bit_for_bit(tmp_path: Path) -> None:
     with Store(tmp_path / "results.db") as store:
         assert store.runs()[OUTCOMES].to_numpy().tobytes() == awkward.tobytes()
         assert store.curves()[OUTCOMES].to_numpy().tobytes() == stored.history.tobytes()
-        assert store.curves()["episode"].tolist() == [1, 2**40]
+        assert store.curves()["trained"].tolist() == [1, 2**40]
 
 
 def test_the_specification_is_kept_whole(tmp_path: Path) -> None:
@@ -200,7 +218,7 @@ def test_a_curve_of_training_is_kept_where_it_was_recorded(tmp_path: Path) -> No
         curves = store.curves(training=True)
         assert store.curves()["seed"].tolist() == [0, 0, 1, 1]
     assert curves["seed"].tolist() == [1, 1]
-    assert curves["episode"].tolist() == [10, 20]
+    assert curves["trained"].tolist() == [10, 20]
     np.testing.assert_array_equal(curves[OUTCOMES], training)
 
 
@@ -439,19 +457,19 @@ def test_a_database_of_another_program_is_left_as_it_is(version: int, tmp_path: 
     assert path.read_bytes() == content
 
 
-@pytest.mark.parametrize("version", [0, 1, 3])
+@pytest.mark.parametrize("version", [0, 2, 4])
 def test_a_store_of_another_version_is_left_as_it_is(version: int, tmp_path: Path) -> None:
     path = tmp_path / "results.db"
     curves = filled(path)
     unlock(path, f"PRAGMA user_version = {version}")
     content = path.read_bytes()
     with pytest.raises(
-        impactrl.ImpactError, match=f"another version .*store format {version}, this one has 2"
+        impactrl.ImpactError, match=f"another version .*store format {version}, this one has 3"
     ) as caught:
         Store(path)
     assert_plain(caught, path)
     assert path.read_bytes() == content
-    unlock(path, "PRAGMA user_version = 2")
+    unlock(path, "PRAGMA user_version = 3")
     assert_intact(path, curves)
 
 

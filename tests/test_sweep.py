@@ -182,7 +182,7 @@ def test_a_row_is_what_the_run_alone_gives(tmp_path: Path) -> None:
         row = table[table["run"] == run.hash]
         np.testing.assert_array_equal(row[COLUMNS[-5:]].to_numpy()[0], alone.history[-1])
         curve = curves[curves["run"] == run.hash]
-        assert curve["episode"].tolist() == [25, 50, 60]
+        assert curve["trained"].tolist() == [25, 50, 60]
         np.testing.assert_array_equal(curve[COLUMNS[-5:]].to_numpy(), alone.history)
 
 

@@ -94,7 +94,7 @@ def sample_of(settings: DQN, replay: Replay, index: jax.Array, draws: jax.Array)
 
 
 def batch_of(
-    sample: Sample, importance: jax.Array, observe: Callable[[Any], jax.Array], identify: Callable[[Any], jax.Array]
+    sample: Sample, importance: jax.Array, observe: Callable[[Any], Any], identify: Callable[[Any], Any]
 ) -> Batch:
     """The sample with what its numbers refer to.
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from impactrl.agents.deep.files import whole_file
 from impactrl.errors import ImpactError
 
-__all__ = ["FORMAT", "load", "save"]
+__all__ = ["FORMAT", "description_of", "load", "save"]
 
 FORMAT = 1
 """Of the files. Another one is refused."""
@@ -55,12 +55,7 @@ def load(path: Path, description: Mapping[str, Any], like: Tree) -> tuple[Tree, 
     Raises:
         ImpactError: the file is no checkpoint, or one of something else; says what differs.
     """
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as entries:
-            arrays = dict(entries)
-        found = json.loads(arrays.pop("description").tobytes())
-    except (OSError, ValueError, KeyError, BadZipFile, EOFError) as error:
-        raise ImpactError(f"{path} is no checkpoint of a deep agent ({error}); delete it to begin anew") from None
+    found, arrays = _read(path)
     wanted = json.loads(json.dumps({"format": FORMAT} | dict(description)))
     found, wanted = _flat(found), _flat(wanted)
     different = sorted(key for key in found.keys() | wanted.keys() if found.get(key) != wanted.get(key))
@@ -92,3 +87,27 @@ def _flat(description: Mapping[str, Any]) -> dict[str, Any]:
 
 def _kind(array: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
     return array.shape, array.dtype
+
+
+def description_of(path: Path) -> dict[str, Any]:
+    """What a checkpoint belongs to.
+
+    Raises:
+        ImpactError: the file is no checkpoint, or of another format.
+    """
+    found, _ = _read(path)
+    written = found.pop("format", None)
+    if written != FORMAT:
+        raise ImpactError(f"{path} has format {written}; this version of impactrl reads format {FORMAT}")
+    return found
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+    """The description, and the arrays."""
+    try:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as entries:
+            arrays = dict(entries)
+        found: dict[str, Any] = json.loads(arrays.pop("description").tobytes())
+    except (OSError, ValueError, KeyError, BadZipFile, EOFError) as error:
+        raise ImpactError(f"{path} is no checkpoint of a deep agent ({error}); delete it to begin anew") from None
+    return found, arrays

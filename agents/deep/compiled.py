@@ -1,7 +1,6 @@
 """Deep Q-agents on compiled levels: the runs of a batch, their evaluations, and what is kept of them."""
 
 import hashlib
-import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,7 +20,7 @@ from impactrl.agents.deep.program import SUMS, Run, advance, advance_all, forget
 from impactrl.agents.deep.rules import rule_of
 from impactrl.agents.deep.scalars import write_scalars
 from impactrl.agents.deep.update import Rule
-from impactrl.agents.dqn import DEEP_DIAGNOSTICS, DQN, DeepTraining, DivergedWarning
+from impactrl.agents.dqn import DEEP_DIAGNOSTICS, DQN, DeepTraining
 from impactrl.agents.tabular import evaluate, require_seeds, run_all, task_of
 from impactrl.errors import ImpactError
 from impactrl.measures.impact import COLUMNS, Impact
@@ -54,7 +53,7 @@ def train_batch(
     log: Path | None,
     progress: bool | None,
 ) -> DeepTraining:
-    """`train_dqn`, once JAX is known to be there."""
+    """`train_dqn`, once JAX is known to be there; without the warning."""
     require_seeds(weights, seeds)
     where = device_named(device)
     _require_fitting(impact, settings)
@@ -97,15 +96,6 @@ def train_batch(
     )
     if log is not None:
         write_scalars(log, training, weights)
-    diverged = np.flatnonzero(records.stopped >= 0)
-    if len(diverged):
-        listed = ", ".join(f"{i} (weight {weights[i]:g}, at step {records.stopped[i]})" for i in diverged.tolist())
-        warnings.warn(
-            f"{len(diverged)} of {len(seeds)} runs were stopped, since what they learned was not finite: {listed}. A "
-            "smaller learning_rate or a gradient_clip may help",
-            DivergedWarning,
-            stacklevel=3,
-        )
     return training
 
 
@@ -178,7 +168,8 @@ class _Batch:
             records.q[member] = values[m]
             unit = units[m] if units.ndim > self.impact.deviation.ndim else units
             records.history[member, e] = self._evaluated(values[m], unit) + offset
-            records.during[member, e] = during[m] / episodes[m] + offset if episodes[m] else np.nan
+            if episodes[m]:
+                records.during[member, e] = during[m] / episodes[m] + offset
             records.loss[member, e] = loss[m] / losses[m] if losses[m] else np.nan
             if self.rule.impact is not None:
                 records.diagnostics[member, e] = self.judge.diagnostics(_one(runs.learner, m), unit)

@@ -6,27 +6,14 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from impactrl.agents.deep.batch import batch_of, sample_of
+from impactrl.agents.deep.batch import batch_of
+from impactrl.agents.deep.driving import ONE_CORE, draw_steps, explore, review
 from impactrl.agents.deep.level import Level
 from impactrl.agents.deep.networks import outputs_of
-from impactrl.agents.deep.replay import (
-    SMALLEST,
-    Priorities,
-    Replay,
-    add,
-    empty,
-    no_priorities,
-    revise,
-    sample,
-    sample_by_priority,
-    size,
-)
-from impactrl.agents.deep.update import Learner, Rule, begin, epsilon, importance_exponent, update
+from impactrl.agents.deep.replay import Priorities, Replay, add, empty, no_priorities, revise
+from impactrl.agents.deep.update import Learner, Rule, begin, update
 
 __all__ = ["SUMS", "Run", "advance", "advance_all", "forget_sums", "new_run"]
-
-ONE_CORE = {"xla_cpu_multi_thread_eigen": False}
-"""Sums must not be cut to the number of cores; runs are what is done at once."""
 
 DRAWS = 3  # of a step: what to do, what comes of it, where the next episode begins
 
@@ -145,12 +132,8 @@ def _step(
     rule: Rule, level: Level, unit: jax.Array, run: Run, weight: jax.Array, now: jax.Array, draws: jax.Array
 ) -> Run:
     """One step of the environment, remembered."""
-    explore = epsilon(rule.settings, now)
     values = outputs_of(run.learner.network, level.observation[run.place])
-    count = level.next_state.shape[1]
-    # Below epsilon, the random number is uniform again and says which action.
-    anything = jnp.minimum((draws[0] / explore * count).astype(jnp.int32), count - 1)
-    action = jnp.where(draws[0] < explore, anything, values.argmax().astype(jnp.int32))
+    action = explore(rule.settings, values, now, draws[0])
     edges = level.cumulative[run.place, action]
     k = jnp.minimum((edges <= draws[1] * edges[-1]).sum(), len(edges) - 1)
     outcome = run.place, action, k
@@ -188,16 +171,8 @@ def _learn(
     rule: Rule, level: Level, run: Run, weight: jax.Array, now: jax.Array, draws: jax.Array, key: jax.Array
 ) -> Run:
     """One update from the replay."""
-    settings, priorities = rule.settings, run.priorities
-    if settings.prioritised:
-        index, chance = sample_by_priority(priorities, draws[0])
-        importance = (size(run.replay)[0] * chance) ** -importance_exponent(settings, now)
-        importance /= importance.max()
-    else:
-        index, importance = sample(run.replay, draws[0]), jnp.ones(settings.batch_size)
-    chosen = sample_of(settings, run.replay, index, draws[1])
-    batch = batch_of(chosen, importance, level.observation.__getitem__, level.identity.__getitem__)
+    drawn = draw_steps(rule.settings, run.replay, run.priorities, now, (draws[0], draws[1]))
+    batch = batch_of(drawn.sample, drawn.importance, level.observation.__getitem__, level.identity.__getitem__)
     learner, error, loss = update(rule, run.learner, batch, weight, key)
-    if settings.prioritised:
-        priorities = revise(priorities, index, (jnp.abs(error) + SMALLEST) ** settings.priority_exponent)
+    priorities = review(rule.settings, run.priorities, drawn.place, error)
     return run._replace(learner=learner, priorities=priorities, loss=run.loss + loss, losses=run.losses + 1)

@@ -1,6 +1,7 @@
 """Learning curves: how an outcome develops during training."""
 
 from collections.abc import Mapping
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -32,16 +33,17 @@ from impactrl.analysis.plots import (
 from impactrl.analysis.selection import best_weights
 from impactrl.analysis.statistics import GROUP, OUTCOMES, check_table, mean_table
 from impactrl.errors import ImpactError
+from impactrl.runs.specification import training_unit
 
 __all__ = ["curve_panel", "plot_learning_curves"]
 
 
 def curve_panel(ax: Axes, means: pd.DataFrame, column: str, *, styles: Mapping[str, Style] | None = None) -> Axes:
-    """Draws one outcome against the training episode: a line and a light band per penalty and weight.
+    """Draws one outcome against how long was trained: a line and a light band per penalty and weight.
 
     Args:
         ax: where to draw.
-        means: rows of one environment and agent: `mean_table` by `GROUP` and `episode`.
+        means: rows of one environment and agent: `mean_table` by `GROUP` and `trained`.
         column: one of `OUTCOMES`.
         styles: style of each penalty; `penalty_styles` of the table if None.
 
@@ -52,17 +54,17 @@ def curve_panel(ax: Axes, means: pd.DataFrame, column: str, *, styles: Mapping[s
         ImpactError: an unknown or missing column, or an empty table or one of several environments or agents.
     """
     check_choice(column, OUTCOMES)
-    shown = ["episode", column, f"{column}_low", f"{column}_high"]
+    shown = ["trained", column, f"{column}_low", f"{column}_high"]
     for k, (penalty, style, rows) in enumerate(penalties(means, ["weight", *shown], styles)):
         for weight, line in rows.groupby("weight"):
-            episode, mean, low, high = line.sort_values("episode")[shown].to_numpy(dtype=np.float64).T
-            every = max(1, len(episode) // 8)
+            trained, mean, low, high = line.sort_values("trained")[shown].to_numpy(dtype=np.float64).T
+            every = max(1, len(trained) // 8)
             moved = ax.transData + shift(ax, style)
-            ax.fill_between(episode, low, high, color=style.colour, alpha=0.12, linewidth=0, transform=moved)
+            ax.fill_between(trained, low, high, color=style.colour, alpha=0.12, linewidth=0, transform=moved)
             label = penalty if weight == 0 else f"{penalty}, λ = {weight:.3g}"
-            joined(ax, episode, mean, style, label=label, markevery=(k % every, every))
-            ax.update_datalim(np.column_stack([np.tile(episode, 2), np.concatenate([low, high])]))
-    ax.set_xlabel("training episode", fontsize=NORMAL)
+            joined(ax, trained, mean, style, label=label, markevery=(k % every, every))
+            ax.update_datalim(np.column_stack([np.tile(trained, 2), np.concatenate([low, high])]))
+    ax.set_xlabel(f"training {training_unit(str(means['agent'].iloc[0]))}", fontsize=NORMAL)
     ax.set_ylabel(LABELS[column], fontsize=NORMAL)
     dress(ax)
     return ax
@@ -79,7 +81,7 @@ def plot_learning_curves(
     """How an outcome develops during training, for each penalty at one weight.
 
     Args:
-        curves: one row per run and evaluation, with the columns `run`, `episode` and those of `GROUP`, `column` and
+        curves: one row per run and evaluation, with the columns `run`, `trained` and those of `GROUP`, `column` and
             `performance`.
         column: one of `OUTCOMES`.
         weights: weight shown for a penalty, in all environments. Penalties left out are shown, in each environment and
@@ -94,12 +96,12 @@ def plot_learning_curves(
         ImpactError: an unknown name or weight, a missing column, an empty table, or a value that is not finite.
     """
     check_choice(column, OUTCOMES)
-    numbers = dict.fromkeys(("weight", "episode", "performance", column))
+    numbers = dict.fromkeys(("weight", "trained", "performance", column))
     check_table(curves, ("run", *GROUP, *numbers), finite=numbers)
     chosen = _choose_weights(curves, weights or {})
     means = mean_table(
         curves.merge(chosen, on=list(GROUP)),
-        by=(*GROUP, "episode"),
+        by=(*GROUP, "trained"),
         columns=(column,),
         rng=rng,
         confidence=confidence,
@@ -113,8 +115,9 @@ def plot_learning_curves(
         curve_panel(ax, rows, column, styles=styles)
         ax.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), **legend_look())
         name_panel(ax, title)
-    for ax in grid[:-1]:
-        ax.set_xlabel("")
+    for ax, below in pairwise(grid):  # panels count in episodes or in steps
+        if ax.get_xlabel() == below.get_xlabel():
+            ax.set_xlabel("")
     quantity = LABELS[column].replace("\n", " ")
     figure.suptitle(f"Learning curves: {quantity} during training", fontsize=LARGE, fontweight="bold")
     note = interval_note(means, styles, confidence)
@@ -127,7 +130,7 @@ def plot_learning_curves(
 
 def _choose_weights(curves: pd.DataFrame, weights: Mapping[str, float]) -> pd.DataFrame:
     """One row of `GROUP` per environment, agent and penalty: with the given weight, else the best at the end."""
-    last = curves.loc[curves.groupby("run", sort=False)["episode"].idxmax()]
+    last = curves.loc[curves.groupby("run", sort=False)["trained"].idxmax()]
     final = last.groupby(list(GROUP), sort=False, as_index=False)["performance"].mean()
     if unknown := sorted(set(weights) - set(final["penalty"])):
         raise ImpactError(f"unknown penalties {unknown} in weights: expected some of {list(final['penalty'].unique())}")

@@ -97,7 +97,7 @@ def findings(
     summary = summarise(runs)
     best = runs.merge(best_weights(summary)[list(GROUP)], on=list(GROUP))
     shown = curves(list(best["run"]))
-    learned = shown[shown["episode"] > 0]
+    learned = shown[shown["trained"] > 0]
     return Findings(summary=summary, reported=held_out(runs), curves=learned, frontiers=frontiers or {})
 
 

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+from impactrl.agents.dqn import DQN
+from impactrl.agents.planner import Planner
 from impactrl.errors import ImpactError
 from impactrl.runs.execution import FITS_KEPT, execute, fitted
 from impactrl.runs.specification import Agent, RunSpecification, agent_label
@@ -18,7 +20,9 @@ from impactrl.runs.sweep import Sweep, missing_runs, number_of_jobs
 __all__ = ["Estimate", "Group", "estimate"]
 
 PROBE_SHARE = 20
-"""A probe trains for so many times fewer episodes than the runs that it stands for."""
+"""A probe trains for so many times fewer episodes, or steps, than the runs that it stands for."""
+PROBE_UPDATES = 250
+"""At least so many updates of a deep agent."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,17 +167,22 @@ def _measured(runs: Sequence[RunSpecification], stored_seconds: float | None) ->
 
 def _probe(run: RunSpecification) -> float:
     """Seconds that a run takes, from a short one."""
-    execute(replace(run, agent=_shortened(run.agent, 1)))  # loads the kernels
-    episodes: int | None = getattr(run.agent, "episodes", None)
-    if episodes is None:
-        return execute(run).seconds
-    probe = max(1, episodes // PROBE_SHARE)
-    return execute(replace(run, agent=_shortened(run.agent, probe))).seconds * (episodes / probe)
+    probe, times = _shortened(run.agent)
+    execute(replace(run, agent=probe))  # loads the kernels, or compiles the program
+    return execute(replace(run, agent=probe)).seconds * times
 
 
-def _shortened(agent: Agent, episodes: int) -> Agent:
-    changes: dict[str, Any] = {"episodes": episodes} if hasattr(agent, "episodes") else {}
-    return replace(agent, **changes)
+def _shortened(agent: Agent) -> tuple[Agent, float]:
+    """An agent that trains less, and how many times less."""
+    if isinstance(agent, Planner):
+        return agent, 1.0
+    if isinstance(agent, DQN):
+        least = agent.learning_starts + PROBE_UPDATES * agent.update_every
+        steps = max(agent.steps // PROBE_SHARE, least) // agent.update_every * agent.update_every
+        steps = min(steps, agent.steps)
+        return replace(agent, steps=steps), agent.steps / steps
+    episodes = max(1, agent.episodes // PROBE_SHARE)
+    return replace(agent, episodes=episodes), agent.episodes / episodes
 
 
 def _bytes(holder: object) -> int:

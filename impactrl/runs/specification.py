@@ -13,6 +13,7 @@ import numpy as np
 
 from impactrl.agents.aup import ModelFreeAUP
 from impactrl.agents.auxiliary import learned_penalty
+from impactrl.agents.dqn import DQN, require_deep_learnable
 from impactrl.agents.impact_learner import ImpactLearner, require_learnable
 from impactrl.agents.planner import Planner
 from impactrl.agents.q_learning import QLearning
@@ -21,17 +22,19 @@ from impactrl.levels import NAMESPACE, environment_id, register_level, world_of
 from impactrl.measures.penalty import Penalty
 from impactrl.text_world import TextWorld, make_level
 
-__all__ = ["AGENTS", "Agent", "Environment", "RunSpecification", "agent_label", "agent_name"]
+__all__ = ["AGENTS", "Agent", "Environment", "RunSpecification", "agent_label", "agent_name", "training_unit"]
 
-Agent = QLearning | ModelFreeAUP | ImpactLearner | Planner
+Agent = QLearning | ModelFreeAUP | ImpactLearner | DQN | Planner
 
 AGENTS: dict[str, type[Agent]] = {
     "q_learning": QLearning,
     "model_free_aup": ModelFreeAUP,
     "impact_learner": ImpactLearner,
+    "dqn": DQN,
     "planner": Planner,
 }
 """Agents by name."""
+STEPWISE_AGENT = "dqn"
 
 Setting = str | int | float | tuple["Setting", ...]
 
@@ -136,6 +139,8 @@ class RunSpecification:
             learned_penalty(self.penalty)
         if isinstance(self.agent, ImpactLearner):
             require_learnable(self.penalty)
+        if isinstance(self.agent, DQN) and self.agent.impact == "learned":
+            require_deep_learnable(self.penalty)
         object.__setattr__(self, "seed", whole_number("seed", self.seed, at_least=0))
 
     def to_json(self) -> str:
@@ -200,6 +205,11 @@ def agent_label(agent: Agent) -> str:
     'q_learning learning_rate=1'
     """
     return " ".join([agent_name(agent), *(f"{key}={_canonical(value)}" for key, value in _given(agent).items())])
+
+
+def training_unit(label: str) -> str:
+    """What the training of an agent is counted in, given its label: "episodes" or "steps"."""
+    return "steps" if label.partition(" ")[0] == STEPWISE_AGENT else "episodes"
 
 
 @lru_cache(maxsize=1024)

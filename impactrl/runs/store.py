@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
 from importlib.metadata import version
+from importlib.util import find_spec
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -25,11 +26,11 @@ from impactrl.runs.specification import RunSpecification, agent_label
 
 __all__ = ["FAILED", "FINISHED", "LABELS", "SCHEMA_VERSION", "Store"]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 APPLICATION_ID = 0x1A9AC7  # marks the file as ours
 FINISHED, FAILED = "finished", "failed"
 ATTEMPTS, PAUSE = 1000, 0.01  # seconds
-LIBRARIES = ("impactrl", "numpy", "numba", "scipy", "gymnasium")
+LIBRARIES = ("impactrl", "numpy", "numba", "scipy", "gymnasium", "jax")
 
 LABELS = ("run", "environment", "agent", "penalty", "deviation", "baseline", "weight", "seed")
 """What a run is, in columns."""
@@ -60,6 +61,7 @@ CREATE TABLE details (
     evaluations BLOB,
     history BLOB,
     training BLOB,
+    diagnostics TEXT,
     error TEXT
 ) STRICT;
 PRAGMA application_id = {APPLICATION_ID};
@@ -202,7 +204,13 @@ class Store:
         self._put(
             specification,
             (FINISHED, *(float(value) for value in result.history[-1]), result.steps, result.seconds),
-            (result.evaluations.astype("<i8").tobytes(), result.history.astype("<f8").tobytes(), training, None),
+            (
+                result.evaluations.astype("<i8").tobytes(),
+                result.history.astype("<f8").tobytes(),
+                training,
+                json.dumps({name: column.tolist() for name, column in result.diagnostics.items()}),
+                None,
+            ),
         )
 
     def add_failure(self, specification: RunSpecification, error: BaseException) -> None:
@@ -215,7 +223,7 @@ class Store:
         if not isinstance(error, ImpactError):
             text = f"{type(error).__name__}: {text}\n{''.join(traceback.format_exception(error))}"
         nothing = (None,) * len(COLUMNS)
-        self._put(specification, (FAILED, *nothing, None, None), (None, None, None, text))
+        self._put(specification, (FAILED, *nothing, None, None), (None, None, None, None, text))
 
     def _put(self, specification: RunSpecification, outcome: tuple[Any, ...], details: tuple[Any, ...]) -> None:
         penalty, text = specification.penalty, specification.to_json()
@@ -308,7 +316,9 @@ class Store:
         return wanted.sort_values("run", key=lambda runs: runs.map(place), ignore_index=True)
 
     def curves(self, order: Iterable[str] | None = None, *, training: bool = False) -> pd.DataFrame:
-        """The learning curves, one row per finished run and evaluation: `LABELS`, `episode` and the five columns.
+        """The learning curves, one row per finished run and evaluation: `LABELS`, `trained` and the five columns.
+
+        `trained` is how long the run had trained by then, in episodes or steps: see `training_unit`.
 
         Args:
             order: as in `runs`.
@@ -323,6 +333,25 @@ class Store:
             "JOIN details d ON d.id = r.id",
         )
         return _unpacked(packed[packed["history"].notna()] if training else packed)
+
+    def diagnostics(self, order: Iterable[str] | None = None) -> pd.DataFrame:
+        """How far what agents learned of their impact is from the exact one, one row per finished run and evaluation.
+
+        `LABELS`, `trained` as in `curves`, and a column for each diagnostic of any agent, NaN where it is another's.
+        Agents that learn no impact have no rows.
+
+        Args:
+            order: as in `runs`.
+        """
+        packed = self._table(
+            f"{_of('r', LABELS)}, d.evaluations, d.diagnostics", FINISHED, order, "JOIN details d ON d.id = r.id"
+        )
+        named = [json.loads(text) for text in packed["diagnostics"]]
+        learned = np.array([bool(columns) for columns in named], dtype=np.bool_)
+        table, rows = _by_evaluation(packed[learned])
+        columns = [pd.DataFrame(each) for each in named if each]
+        values = pd.concat(columns, ignore_index=True) if columns else pd.DataFrame(index=range(len(rows)))
+        return pd.concat([table, values], axis=1)
 
     def _table(self, columns: str, status: str, order: Iterable[str] | None, joined: str = "") -> pd.DataFrame:
         query = f"SELECT {columns} FROM runs r {joined} {{}} WHERE r.status = '{status}' ORDER BY {{}}"
@@ -349,15 +378,22 @@ def _marks(row: tuple[Any, ...]) -> str:
 @cache
 def _versions() -> str:
     """What made the runs of this process, as JSON."""
-    return json.dumps({"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}})
+    there = {name: version(name) for name in LIBRARIES if find_spec(name)}
+    return json.dumps({"python": platform.python_version(), **there})
+
+
+def _by_evaluation(table: pd.DataFrame) -> tuple[pd.DataFrame, NDArray[np.int64]]:
+    """A row per run and evaluation: `LABELS` and `trained`; and of each the run's place in the table."""
+    evaluations = [np.frombuffer(blob, dtype="<i8") for blob in table["evaluations"]]
+    rows = np.repeat(np.arange(len(table)), [len(each) for each in evaluations])
+    expanded = table[list(LABELS)].iloc[rows].reset_index(drop=True)
+    expanded["trained"] = np.concatenate(evaluations) if evaluations else np.empty(0, dtype=np.int64)
+    return expanded, rows
 
 
 def _unpacked(table: pd.DataFrame) -> pd.DataFrame:
-    episodes = [np.frombuffer(blob, dtype="<i8") for blob in table["evaluations"]]
     histories = [np.frombuffer(blob, dtype="<f8").reshape(-1, len(COLUMNS)) for blob in table["history"]]
-    rows = np.repeat(np.arange(len(table)), [len(e) for e in episodes])
-    curves = table[list(LABELS)].iloc[rows].reset_index(drop=True)
-    curves["episode"] = np.concatenate(episodes) if episodes else np.empty(0, dtype=np.int64)
+    curves, _ = _by_evaluation(table)
     values: NDArray[np.float64] = np.concatenate(histories) if histories else np.empty((0, len(COLUMNS)))
     for i, column in enumerate(COLUMNS):
         curves[column] = values[:, i]
