@@ -70,11 +70,16 @@ def chi_square(counts: np.ndarray, chances: np.ndarray) -> tuple[float, float]:
 
 def test_outcomes_and_beginnings_have_their_probabilities() -> None:
     mdp, seen = impact().mdp, wandering().remembered()
-    first = np.append(True, seen["over"][:-1])
-    counts = np.bincount(seen["place"][first], minlength=6)
-    assert (counts[mdp.start == 0] == 0).all()
-    statistic, bound = chi_square(counts[mdp.start > 0], mdp.start[mdp.start > 0])
-    assert statistic < bound
+    last = np.flatnonzero(seen["over"][:-1])
+    begun = seen["place"][last + 1]
+    assert (mdp.start[begun] > 0).all()
+    steps = zip(*(seen[name][last].tolist() for name in ("place", "action", "following")), strict=True)
+    ended_by = np.array([outcome_of(mdp, *step) for step in steps])
+    for k in range(2):  # the beginning does not depend on the outcome before it
+        counts = np.bincount(begun[ended_by == k], minlength=6)[mdp.start > 0]
+        statistic, bound = chi_square(counts, mdp.start[mdp.start > 0])
+        assert counts.sum() > 300
+        assert statistic < bound
     for s in np.flatnonzero(~mdp.terminal):
         for a in range(3):
             here = (seen["place"] == s) & (seen["action"] == a)
