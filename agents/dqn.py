@@ -167,8 +167,9 @@ class DQN:
         ):
             object.__setattr__(self, name, whole_number(name, getattr(self, name), at_least=1))
         for name in ("double", "dueling", "prioritised"):
-            if not isinstance(getattr(self, name), bool):
+            if getattr(self, name) not in (False, True):  # a specification has them as 0 and 1
                 raise ImpactError(f"{name} must be true or false, not {getattr(self, name)!r}")
+            object.__setattr__(self, name, bool(getattr(self, name)))
         for name in ("hidden", "channels"):
             object.__setattr__(self, name, _widths(name, getattr(self, name)))
         object.__setattr__(self, "learning_starts", whole_number("learning_starts", self.learning_starts, at_least=0))
