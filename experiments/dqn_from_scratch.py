@@ -3,7 +3,7 @@
 Trains on Box, where the shortest way to the goal pushes a box into a corner for good: without a penalty, and with
 stepwise relative reachability. Prints what the greedy policies do, and writes `learning.png`.
 
-    python experiments/dqn_from_scratch.py          # four minutes on one core
+    python experiments/dqn_from_scratch.py          # a minute on one core
     python experiments/dqn_from_scratch.py --quick  # some seconds: one seed, hardly anything is learned
 """
 
