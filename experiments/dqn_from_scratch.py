@@ -133,7 +133,7 @@ def draw(curves):
             ax.plot(runs[0, :, 0], runs[:, :, column].mean(axis=0), marker=".", label=label)
         ax.set(xlabel="steps", ylabel=name)
         ax.grid(alpha=0.3)
-    ax.legend(frameon=False)
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
     return figure
 
 
