@@ -3,7 +3,7 @@
 Trains on Box, where the shortest way to the goal pushes a box into a corner for good: without a penalty, and with
 stepwise relative reachability. Prints what the greedy policies do, and writes `learning.png`.
 
-    python experiments/dqn_from_scratch.py          # four minutes on one core
+    python experiments/dqn_from_scratch.py          # a minute on one core
     python experiments/dqn_from_scratch.py --quick  # some seconds: one seed, hardly anything is learned
 """
 
@@ -133,7 +133,7 @@ def draw(curves):
             ax.plot(runs[0, :, 0], runs[:, :, column].mean(axis=0), marker=".", label=label)
         ax.set(xlabel="steps", ylabel=name)
         ax.grid(alpha=0.3)
-    ax.legend(frameon=False)
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
     return figure
 
 

@@ -5,7 +5,7 @@ stepwise relative reachability. Prints what the greedy policies do, and writes `
 Stable-Baselines3 is `dqn_from_scratch.py`.
 
     pip install 'impactrl[sb3]'
-    python experiments/dqn_stable_baselines3.py          # ten minutes on one core
+    python experiments/dqn_stable_baselines3.py          # some five minutes on one core
     python experiments/dqn_stable_baselines3.py --quick  # some seconds: one seed, hardly anything is learned
 """
 
@@ -90,7 +90,7 @@ def draw(curves):
             ax.plot(runs[0, :, 0], runs[:, :, column].mean(axis=0), marker=".", label=label)
         ax.set(xlabel="steps", ylabel=name)
         ax.grid(alpha=0.3)
-    ax.legend(frameon=False)
+    figure.legend(*ax.get_legend_handles_labels(), loc="outside upper center", ncols=2, frameon=False)
     return figure
 
 
