@@ -287,6 +287,39 @@ def test_charges_of_reachability_by_hand(summary: str, expected: float) -> None:
     np.testing.assert_allclose(standing, [0.5 * {"least": -0.45, "own": -0.45}.get(summary, 0.0)], rtol=1e-5)
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+def test_the_loss_of_reachability_by_hand(terminal: bool) -> None:
+    """Everything is predicted to be reached by 0.2; the targets say 0.8 from state 1 by one action, 0.3 by the other.
+
+    A step arrives in 1: that goal is worth 1, and state 2 0.9 * 0.8, or nothing once the episode is over. Of three
+    goals, one is the state arrived at; two are drawn of the stored ones, 1 and 2.
+    """
+    impact = reachability("decrease")
+    logit = {reach: np.log(reach / (1 - reach)) + 5.0 for reach in (0.2, 0.3, 0.8)}
+    goal, origin = np.zeros((3, EMBEDDING)), np.zeros((3, 2, EMBEDDING))
+    goal[:, 0], origin[:, :, 0] = 1.0, logit[0.2]
+    ahead = origin.copy()
+    ahead[1, :, 0] = logit[0.8], logit[0.3]
+    state = begun(impact)
+    networks = state.networks._replace(origin=table_network(origin.reshape(3, -1)), goal=table_network(goal))
+    targets = networks._replace(origin=table_network(ahead.reshape(3, -1)))
+    stored = state.goals.at[2].set(jnp.eye(3)[2]), state.identity.at[2].set(2)
+    state = state._replace(networks=networks, targets=targets, goals=stored[0], identity=stored[1])
+
+    def entropy(wanted: float) -> float:
+        return -(wanted * np.log(0.2) + (1 - wanted) * np.log(0.8))
+
+    other = 0.0 if terminal else 0.9 * 0.8
+    possible = [(drawn * entropy(other) + (3 - drawn) * entropy(1.0)) / 3 for drawn in range(3)]
+    seen = set()
+    for key in range(20):
+        batch = batch_of([0], [1], [1], [terminal], 3)
+        _, loss = jitted(Reachability.improve)(impact, state, batch, jax.random.key(key))
+        (drawn,) = np.flatnonzero(np.isclose(float(loss), possible, rtol=1e-5))
+        seen.add(int(drawn))
+    assert seen == {0, 1, 2}
+
+
 @pytest.mark.parametrize("previous", [False, True])
 def test_what_is_arrived_at_becomes_a_goal(previous: bool) -> None:
     """But for terminal states, where those are no states of the measure; of two in one slot the last stays."""
