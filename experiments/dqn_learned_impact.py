@@ -86,7 +86,7 @@ def other_measures(settings: DQN, runs: int, out: Path) -> pd.DataFrame:
             )
             last = training.history[:, -1]
             row[f"safe, {impact}"] = ((last[:, 2] == 0) & (last[:, 3] == 1)).mean()
-        row["mean error"], _, row["rank correlation"] = training.diagnostics[:, -1].mean(axis=0).round(4)
+        row["mean error"], row["largest error"], row["rank correlation"] = training.diagnostics[:, -1].mean(axis=0)
         rows.append(row)
     return pd.DataFrame(rows)
 
@@ -145,7 +145,7 @@ def main() -> None:
     print(table.to_string(index=False))
     table.to_csv(options.out / "outcomes.csv", index=False)
     others = other_measures(replace(settings, steps=settings.steps * 2 // 5), min(runs, OTHER_RUNS), options.out)
-    print(others.to_string(index=False))
+    print(others.round(4).to_string(index=False))
     others.to_csv(options.out / "measures.csv", index=False)
     save_figure(plot(trainings), options.out / "learning.png")
     print(f"Wrote outcomes.csv, measures.csv and learning.png to {options.out}/.")
