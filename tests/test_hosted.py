@@ -210,9 +210,11 @@ def test_both_drivers_are_the_same_learner(switches: dict[str, Any]) -> None:
 
 
 @pytest.fixture
-def hall(tmp_path: Path) -> str:
+def hall(tmp_path: Path) -> Iterator[str]:
     (tmp_path / "hall.txt").write_text(HALL)
-    return make_level(tmp_path / "hall.txt")
+    name = make_level(tmp_path / "hall.txt")
+    yield name
+    del gym.registry[name]
 
 
 def outcome(policy: Any, name: str, seen: str = "state") -> tuple[float, float]:
