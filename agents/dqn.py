@@ -99,7 +99,8 @@ class DQN:
             2006.06547, where it is a variational one).
         goals: of learned reachability, how many stored states are goals of an update, beside those arrived at.
         window: of learned reversibility, steps that two states are apart at most.
-        threshold: of learned reversibility, in [0.5, 1): a step is irreversible if its order is surer than this
+        threshold: of learned reversibility, in [0.5, 1): a step is irreversible if its order is surer than this. Below
+            0.9, steps that the agent merely does not care to take back count, too
             (Grinsztajn et al. 2021, arXiv 2106.04480).
         evaluate_every: steps between greedy evaluations; a multiple of `update_every`, and at least the level's time
             limit. The last step is always followed by one.
@@ -140,7 +141,7 @@ class DQN:
     auxiliary_reward: str = "states"
     goals: int = 32
     window: int = 20
-    threshold: float = 0.8
+    threshold: float = 0.95
     evaluate_every: int = 2000
 
     def __post_init__(self) -> None:
@@ -167,8 +168,9 @@ class DQN:
         ):
             object.__setattr__(self, name, whole_number(name, getattr(self, name), at_least=1))
         for name in ("double", "dueling", "prioritised"):
-            if not isinstance(getattr(self, name), bool):
+            if getattr(self, name) not in (False, True):  # a specification has them as 0 and 1
                 raise ImpactError(f"{name} must be true or false, not {getattr(self, name)!r}")
+            object.__setattr__(self, name, bool(getattr(self, name)))
         for name in ("hidden", "channels"):
             object.__setattr__(self, name, _widths(name, getattr(self, name)))
         object.__setattr__(self, "learning_starts", whole_number("learning_starts", self.learning_starts, at_least=0))

@@ -108,9 +108,12 @@ def task_of(impact: Impact, row: NDArray[np.int64]) -> Task:
 
 
 def require_seeds(weights: Sequence[float], seeds: Sequence[object]) -> None:
-    """Raises unless there is one weight and one seed per run."""
+    """Raises unless there is one weight, a number of at least 0, and one seed per run."""
     if len(weights) != len(seeds):
         raise ImpactError(f"one weight and one seed per run: got {len(weights)} weights, {len(seeds)} seeds")
+    wrong = [weight for weight in weights if not 0 <= weight < np.inf]
+    if wrong:
+        raise ImpactError(f"weights must be numbers of at least 0, not {wrong[0]}")
 
 
 def new_progress(runs: int, evaluations: NDArray[np.int64]) -> Progress:

@@ -35,8 +35,9 @@ TABLE: dict[str, Any] = {
 }
 """Settings of a network that is a table."""
 SMALL = DQN(
-    steps=80,
+    steps=84,
     evaluate_every=40,
+    update_every=2,
     learning_starts=8,
     batch_size=4,
     buffer_size=32,
@@ -76,8 +77,11 @@ def corridor(**settings: Any) -> TabularMDP:
 
 
 def ring_with_a_drop(**settings: Any) -> TabularMDP:
-    """States 0, 1 and 2 in a ring that action 1 goes round; action 2 drops from 1 to 3, for ever. No terminal state."""
-    return compile_mdp(steps([0, 1, 0], [1, 2, 3], [2, 0, 2], [3, 3, 3], **settings))
+    """Action 1 goes round the ring of the states 0, 1 and 2; action 2 ends the episode in 0, and drops from 1 to 3.
+
+    Nothing leads away from 3. Action 0 is the no-op.
+    """
+    return compile_mdp(steps([0, 1, 4], [1, 2, 3], [2, 0, 2], [3, 3, 3], None, **settings))
 
 
 def table_network(values: ArrayLike) -> Network:
@@ -121,7 +125,8 @@ class Walk:
     def to(self, until: int) -> "Walk":
         """Goes on until a step."""
         weight = jnp.float32(self.weight)
-        self.run, values = advance(self.rule, self.level, self.unit, self.run, weight, self.step, until)
+        with jax.default_device(jax.devices("cpu")[0]):  # as in training, else it would be compiled twice
+            self.run, values = advance(self.rule, self.level, self.unit, self.run, weight, self.step, until)
         self.step, self.values = until, np.asarray(values)
         return self
 
@@ -131,11 +136,6 @@ class Walk:
         count = int(replay.added[0])
         assert count <= replay.place.shape[1], "the replay is too small for all steps"
         return {name: np.asarray(getattr(replay, name))[0, :count] for name in replay._fields if name != "added"}
-
-
-def fit(mdp: TabularMDP, penalty: Penalty = NONE) -> Impact:
-    """A fitted penalty that is padded nowhere."""
-    return penalty.fit(mdp)
 
 
 def outcome_of(mdp: TabularMDP, s: int, a: int, following: int) -> int:

@@ -700,4 +700,4 @@ def test_a_sweep_file_can_name_the_learner(tmp_path):
     assert runs["agent"].iloc[0] == "model_free_aup episodes=40"
     with Store(tmp_path / "results.db") as store:
         curves = store.curves(runs["run"][:1])
-    assert curves["episode"].tolist() == [1, 11, 21, 31, 40]
+    assert curves["trained"].tolist() == [1, 11, 21, 31, 40]

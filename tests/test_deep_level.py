@@ -104,7 +104,7 @@ def test_steps_that_are_left_of_a_plan_are_seen() -> None:
     assert len(np.unique(shown.reshape(len(to_go), -1), axis=0)) == impact.mdp.num_states
     np.testing.assert_allclose(shown[:, -1, 0, 0], to_go / 3, rtol=1e-6)
     hidden = pictures(impact, replace(CNN, memory="state"))
-    assert hidden.shape[1] == 4
+    assert hidden.shape[1] == 5  # the characters 0 to 4
 
 
 def test_states_that_look_alike_are_one() -> None:

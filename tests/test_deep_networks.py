@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from impactrl.agents.deep.networks import Architecture, Network, copied, outputs_of
+from impactrl.agents.deep.networks import Architecture, Convolution, Network, copied, outputs_of
 
 PLAIN = Architecture(observation=(5,), outputs=3, hidden=(7, 4))
 CONVOLUTIONAL = Architecture(observation=(2, 3, 4), outputs=3, hidden=(6,), channels=(5, 7))
@@ -59,12 +59,23 @@ def test_dueling_advantages_mean_to_the_value() -> None:
     np.testing.assert_allclose(outputs - outputs[:, :1], advantages - advantages[:, :1], atol=1e-6)
 
 
+def test_a_convolution_is_that_of_the_textbook() -> None:
+    convolution = Convolution(2, 3, jax.random.key(0))
+    board = np.random.default_rng(0).normal(size=(4, 5, 2)).astype(np.float32)
+    weight = np.asarray(convolution.layer.weight).reshape(3, 3, 3, 2)  # [width, row, column, channel]
+    wanted = np.zeros((4, 5, 3)) + np.asarray(convolution.layer.bias)
+    for r, c, i, j in np.ndindex(4, 5, 3, 3):
+        if 0 <= r + i - 1 < 4 and 0 <= c + j - 1 < 5:
+            wanted[r, c] += weight[:, i, j] @ board[r + i - 1, c + j - 1]
+    np.testing.assert_allclose(jax.jit(lambda board: convolution(board))(board), wanted, atol=1e-5)
+
+
 def test_convolutions_look_at_neighbours_of_all_channels() -> None:
     """One step away and no further, along rows and columns, up to the border of the board."""
     network = made(Architecture(observation=(2, 5, 6), outputs=3, hidden=(4,), channels=(8,)))
-    assert network.convolutions[0].weight.shape == (8, 2, 3, 3)
+    assert network.convolutions[0].layer.weight.shape == (8, 2 * 3 * 3)
     assert network.layers[0].weight.shape == (4, 8 * 5 * 6)
-    convolved = jax.jit(lambda board: network.convolutions[0](board))
+    convolved = jax.jit(lambda board: jnp.moveaxis(network.convolutions[0](jnp.moveaxis(board, 0, -1)), -1, 0))
 
     def changed(*place: int) -> list[list[int]]:
         dotted = np.zeros((2, 5, 6), np.float32)

@@ -47,7 +47,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ),
     ({"learning_starts": -1}, "learning_starts must be at least 0, not -1"),
     ({"steps": 10.5}, "steps must be a whole number of at least 1, not 10.5"),
-    *(({name: 1}, f"{name} must be true or false, not 1") for name in ("double", "dueling", "prioritised")),
+    *(({name: 2}, f"{name} must be true or false, not 2") for name in ("double", "dueling", "prioritised")),
     ({"hidden": 64}, "hidden must be a list of whole numbers, not 64"),
     ({"hidden": "64"}, "hidden must be a list of whole numbers, not '64'"),
     ({"hidden": (64, 0)}, "an entry of hidden must be at least 1, not 0"),

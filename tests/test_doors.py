@@ -19,7 +19,9 @@ def run_quickly(name, folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["penalty_vs_performance", "dqn_from_scratch"])
+@pytest.mark.parametrize(
+    "name", ["penalty_vs_performance", "dqn_from_scratch", "dqn_exact_impact", "dqn_learned_impact"]
+)
 def test_examples_run_in_quick_mode(name, tmp_path):
     """The other experiments are reproductions: see test_reproductions."""
     done = run_quickly(name, tmp_path)

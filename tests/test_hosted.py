@@ -210,9 +210,11 @@ def test_both_drivers_are_the_same_learner(switches: dict[str, Any]) -> None:
 
 
 @pytest.fixture
-def hall(tmp_path: Path) -> str:
+def hall(tmp_path: Path) -> Iterator[str]:
     (tmp_path / "hall.txt").write_text(HALL)
-    return make_level(tmp_path / "hall.txt")
+    name = make_level(tmp_path / "hall.txt")
+    yield name
+    del gym.registry[name]
 
 
 def outcome(policy: Any, name: str, seen: str = "state") -> tuple[float, float]:
@@ -356,6 +358,16 @@ def test_a_policy_comes_back_from_its_file(observation: str, tmp_path: Path) -> 
     assert again.act(first) == policy.act(first)
     assert again.settings == policy.settings
     assert again.episodes.equals(policy.episodes)
+
+
+def test_a_policy_of_a_training_without_an_ended_episode_can_be_kept(tmp_path: Path) -> None:
+    short = DQN(steps=8, learning_starts=4, batch_size=8, hidden=(8,), evaluate_every=4)
+    policy = train_dqn_on(gym.make("impactrl/Options-v0", observation="state"), short, seed=0)
+    assert len(policy.episodes) == 0
+    policy.save(tmp_path / "policy")
+    again = load_policy(tmp_path / "policy")
+    assert again.episodes.dtypes.equals(policy.episodes.dtypes)
+    np.testing.assert_array_equal(again.values(0), policy.values(0))
 
 
 def test_what_is_no_policy_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

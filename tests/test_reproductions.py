@@ -20,7 +20,15 @@ import impactrl
 
 ROOT = Path(__file__).parents[1]
 EXPERIMENTS = ROOT / "experiments"
-OTHERS = {"dqn_from_scratch", "dqn_stable_baselines3", "penalty_vs_performance", "reproduce", "verdicts"}
+OTHERS = {
+    "dqn_exact_impact",
+    "dqn_from_scratch",
+    "dqn_learned_impact",
+    "dqn_stable_baselines3",
+    "penalty_vs_performance",
+    "reproduce",
+    "verdicts",
+}
 MAX_BYTES = 150_000
 
 sys.path.append(str(EXPERIMENTS))

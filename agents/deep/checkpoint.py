@@ -1,7 +1,6 @@
 """Checkpoints: all arrays of some runs in one file, without pickle, with a description of what they belong to."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from numpy.typing import NDArray
 
+from impactrl.agents.deep.files import whole_file
 from impactrl.errors import ImpactError
 
 __all__ = ["FORMAT", "description_of", "load", "save"]
@@ -37,15 +37,8 @@ def save(path: Path, description: Mapping[str, Any], tree: Any, records: Mapping
     leaves = [np.asarray(leaf) for leaf in jax.tree.leaves(tree)]
     arrays = {f"leaf/{i}": leaf for i, leaf in enumerate(leaves)} | {f"record/{k}": v for k, v in records.items()}
     text = json.dumps({"format": FORMAT} | dict(description), sort_keys=True)
-    unfinished = path.with_suffix(f".{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with unfinished.open("wb") as file:
-            np.savez(file, description=np.frombuffer(text.encode(), dtype=np.uint8), **arrays)  # type: ignore[arg-type]
-        unfinished.replace(path)
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise ImpactError(f"cannot write the checkpoint {path}: {error.strerror}") from None
+    with whole_file(path, "the checkpoint") as file:
+        np.savez(file, description=np.frombuffer(text.encode(), dtype=np.uint8), **arrays)  # type: ignore[arg-type]
 
 
 def load(path: Path, description: Mapping[str, Any], like: Tree) -> tuple[Tree, dict[str, NDArray[Any]]]:
@@ -112,8 +105,8 @@ def description_of(path: Path) -> dict[str, Any]:
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
     """The description, and the arrays."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = dict(file)
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as entries:
+            arrays = dict(entries)
         found: dict[str, Any] = json.loads(arrays.pop("description").tobytes())
     except (OSError, ValueError, KeyError, BadZipFile, EOFError) as error:
         raise ImpactError(f"{path} is no checkpoint of a deep agent ({error}); delete it to begin anew") from None

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from impactrl.agents.deep.batch import Sample, sample_of
-from impactrl.agents.deep.replay import SMALLEST, Priorities, Replay, revise, sample, sample_by_priority, size
+from impactrl.agents.deep.replay import SMALLEST, Priorities, Replay, revise, sample, sample_by_priority
 from impactrl.agents.deep.update import epsilon, importance_exponent
 from impactrl.agents.dqn import DQN
 
@@ -41,11 +41,11 @@ def explore(settings: DQN, values: jax.Array, step: jax.Array, draws: jax.Array)
 def draw_steps(
     settings: DQN, replay: Replay, priorities: Priorities, step: jax.Array, draws: tuple[jax.Array, jax.Array]
 ) -> Drawn:
-    """B steps of the replay, by priority if they have one; two uniform random numbers [B] each."""
+    """B steps of the replay, two uniform random numbers [B] each; by priority if they have one (Schaul et al. 2016)."""
     if settings.prioritised:
         index, chance = sample_by_priority(priorities, draws[0])
-        importance = (size(replay).sum() * chance) ** -importance_exponent(settings, step)
-        importance /= importance.max()
+        # The largest weight of a batch is 1, so that the number of steps cancels out (their section 3.4).
+        importance = (chance / chance.min()) ** -importance_exponent(settings, step)
     else:
         index, importance = sample(replay, draws[0]), jnp.ones(settings.batch_size)
     return Drawn(index, importance, sample_of(settings, replay, index, draws[1]))

@@ -10,6 +10,7 @@ from impactrl.agents.deep.hosts import Stepped
 __all__ = ["Episodes"]
 
 SUMMED = {"reward": "task_reward", "impact": "impact/deviation"}
+COUNTS = ("step", "copy", "length")
 LAST = ("performance", "side_effect", "completed")
 """What `info` says of the episode so far."""
 
@@ -43,4 +44,5 @@ class Episodes:
         """All rows; see `DeepPolicy`."""
         known = {column for row in self._rows for column in row}
         order = ["step", "copy", "return", "length", *(c for c in ("reward", *LAST, "impact") if c in known)]
-        return pd.DataFrame(self._rows, columns=order)
+        types = {column: np.int64 if column in COUNTS else np.float64 for column in order}  # also of no rows
+        return pd.DataFrame(self._rows, columns=order).astype(types)

@@ -2,15 +2,18 @@
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
+from numpy.typing import NDArray
 
 __all__ = ["Architecture", "Network", "copied", "outputs_of"]
 
 KERNEL = 3
-"""Rows and columns of a convolution."""
+"""Rows and columns that a convolution sees at once."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +42,39 @@ class Architecture:
         )
 
 
+class Convolution(eqx.Module):
+    """A 3x3 convolution that keeps the size of the board, as one product of matrices.
+
+    The library's own takes fifteen times as long on boards of this size, and more for its gradients.
+
+    Args:
+        channels: of what it sees.
+        width: of its outputs.
+        key: of the initial weights.
+    """
+
+    layer: eqx.nn.Linear
+
+    def __init__(self, channels: int, width: int, key: jax.Array) -> None:
+        self.layer = eqx.nn.Linear(KERNEL**2 * channels, width, key=key)
+
+    def __call__(self, board: jax.Array) -> jax.Array:
+        """[rows, columns, width] of a board [rows, columns, channels]; beyond its edge there are zeros."""
+        rows, columns, channels = board.shape
+        cells = jnp.pad(board.reshape(rows * columns, channels), ((0, 1), (0, 0)))
+        patches = cells[_neighbours(rows, columns)].reshape(rows * columns, -1)
+        return jax.vmap(self.layer)(patches).reshape(rows, columns, -1)
+
+
+@lru_cache(maxsize=64)
+def _neighbours(rows: int, columns: int) -> NDArray[np.int64]:
+    """[rows * columns, 9] number of each cell's neighbours, itself included; rows * columns beyond the edge."""
+    numbers = np.full((rows + 2, columns + 2), rows * columns)
+    numbers[1:-1, 1:-1] = np.arange(rows * columns).reshape(rows, columns)
+    shifted = [numbers[i : i + rows, j : j + columns].ravel() for i in range(KERNEL) for j in range(KERNEL)]
+    return np.stack(shifted, axis=1)
+
+
 class Network(eqx.Module):
     """Convolutions, then layers, all with rectifiers, then the outputs.
 
@@ -50,7 +86,7 @@ class Network(eqx.Module):
         key: of the initial weights.
     """
 
-    convolutions: tuple[eqx.nn.Conv2d, ...]
+    convolutions: tuple[Convolution, ...]
     layers: tuple[eqx.nn.Linear, ...]
     head: eqx.nn.Linear
     value: eqx.nn.Linear | None
@@ -61,7 +97,7 @@ class Network(eqx.Module):
         convolutions, layers = [], []
         channels = shape[0] if architecture.channels else 0
         for width in architecture.channels:
-            convolutions.append(eqx.nn.Conv2d(channels, width, KERNEL, padding="SAME", key=next(keys)))
+            convolutions.append(Convolution(channels, width, next(keys)))
             channels = width
         inputs = channels * math.prod(shape[1:]) if architecture.channels else shape[0]
         for width in architecture.hidden:
@@ -74,7 +110,7 @@ class Network(eqx.Module):
 
     def __call__(self, observation: jax.Array) -> jax.Array:
         """[outputs] of one observation."""
-        x = observation
+        x = jnp.moveaxis(observation, 0, -1) if self.convolutions else observation
         for convolution in self.convolutions:
             x = jax.nn.relu(convolution(x))
         x = x.ravel()

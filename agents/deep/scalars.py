@@ -1,14 +1,14 @@
 """The numbers of every evaluation as a CSV file."""
 
 import csv
-import os
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from impactrl.agents.deep.files import whole_file
 from impactrl.agents.dqn import DEEP_DIAGNOSTICS, DeepTraining
-from impactrl.errors import ImpactError
 from impactrl.measures.impact import COLUMNS
 
 __all__ = ["write_scalars"]
@@ -25,18 +25,14 @@ def write_scalars(path: Path, training: DeepTraining, weights: Sequence[float]) 
     diagnostics = training.diagnostics
     header = ["run", "weight", "step", "loss", *COLUMNS, *(f"training_{column}" for column in COLUMNS)]
     header += [] if diagnostics is None else list(DEEP_DIAGNOSTICS)
-    unfinished = path.with_suffix(f".{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with unfinished.open("w", newline="", encoding="utf-8") as file:
-            rows = csv.writer(file)
-            rows.writerow(header)
-            for run, weight in enumerate(weights):
-                for e in np.flatnonzero(training.evaluations <= training.steps[run]):
-                    numbers = [training.loss[run, e], *training.history[run, e], *training.during[run, e]]
-                    numbers += [] if diagnostics is None else list(diagnostics[run, e])
-                    rows.writerow([run, weight, training.evaluations[e], *numbers])
-        unfinished.replace(path)
-    except OSError as error:
-        unfinished.unlink(missing_ok=True)
-        raise ImpactError(f"cannot write {path}: {error.strerror}") from None
+    with whole_file(path, "the log") as file:
+        text = io.TextIOWrapper(file, encoding="utf-8", newline="")
+        rows = csv.writer(text)
+        rows.writerow(header)
+        for run, weight in enumerate(weights):
+            for e in np.flatnonzero(training.evaluations <= training.steps[run]):
+                numbers = [training.loss[run, e], *training.history[run, e], *training.during[run, e]]
+                numbers += [] if diagnostics is None else list(diagnostics[run, e])
+                rows.writerow([run, weight, training.evaluations[e], *numbers])
+        text.flush()
+        text.detach()

@@ -13,6 +13,7 @@ from typing import Literal
 
 import pandas as pd
 
+from impactrl.agents.dqn import DQN, require_deep
 from impactrl.agents.planner import Planner
 from impactrl.agents.q_learning import QLearning
 from impactrl.errors import ImpactError, real_number, whole_number
@@ -143,7 +144,8 @@ def sweep(
         `side_effect`, `completed`, `impact`.
 
     Raises:
-        ImpactError: the store cannot be used or written, or no run of the plan has finished. Finished runs are kept.
+        ImpactError: the store cannot be used or written, the plan has deep agents and the extra `deep` is not there, or
+            no run of the plan has finished. Finished runs are kept.
 
     Warns:
         FailedRunsWarning: some runs of the plan failed; how many, and the error of the first. `Store.failures` has all.
@@ -153,6 +155,8 @@ def sweep(
     hashes = [s.hash for s in specifications]
     with Store(store) as results:
         missing = missing_runs(specifications, results, retry_failed=retry_failed)
+        if any(isinstance(specification.agent, DQN) for specification in missing):
+            require_deep()
         with progress_bar(progress) as bar:
             task = bar.add_task("runs", total=len(specifications), completed=len(specifications) - len(missing))
 

@@ -8,15 +8,18 @@ says how far they can be trusted.
 
     outcomes.csv      of each level: the tabular agent's usual outcome, how many deep runs end so, and how far their
                       charges are from the exact ones of each run's own rewards
+    measures.csv      the other measures that can be learned, where the exact optimum is safe: how many runs are safe
+                      and complete with the exact charges, and with learned ones
     learning.png      performance and rank correlation during training
     checkpoints/      the deep runs; a second call goes on from them
     tables.db         the tabular runs
 
-    python experiments/deep_learned_impact.py            # 16 runs of 100 000 steps each: ten minutes on two cores
-    python experiments/deep_learned_impact.py --quick    # 2 runs of 2 000 steps each
+    python experiments/dqn_learned_impact.py            # 16 runs of 100 000 steps each: a quarter of an hour
+    python experiments/dqn_learned_impact.py --quick    # 2 runs of 2 000 steps each
 """
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -27,6 +30,7 @@ from impactrl import (
     DQN,
     DeepTraining,
     ModelFreeAUP,
+    Penalty,
     Sweep,
     compile_mdp,
     outcome_class,
@@ -39,6 +43,15 @@ from impactrl import (
 LEVELS = ("Options", "Damage", "Correction", "Offset", "Interference")
 RUNS, THREADS = 16, 2
 PENALTY = preset("turner2019-model-free")
+OTHERS = [
+    ("Options", Penalty(deviation="relative_reachability", weight=0.4)),
+    ("Damage", Penalty(deviation="relative_reachability", weight=1.0)),
+    ("Options", Penalty(deviation="future_tasks", weight=0.007)),
+    ("Damage", Penalty(deviation="future_tasks", weight=0.007)),
+    ("Damage", Penalty(deviation="step_reversibility", discount=1.0, weight=0.1)),
+    ("Vase", Penalty(deviation="step_reversibility", discount=1.0, weight=0.1)),
+]
+OTHER_RUNS = 8
 COLUMNS = ["reward", "performance", "side_effect", "completed", "impact"]
 
 
@@ -54,6 +67,28 @@ def tabular_outcomes(levels: tuple[str, ...], runs: int, quick: bool, store: str
     table = sweep(plan, store=store)
     outcomes = table.assign(outcome=outcome_class(table)).groupby("environment")["outcome"]
     return outcomes.agg(lambda group: group.mode().iloc[0])
+
+
+def other_measures(settings: DQN, runs: int, out: Path) -> pd.DataFrame:
+    """The other measures: outcomes with exact and with learned charges, and how far these are from the exact ones."""
+    rows = []
+    for level, penalty in OTHERS:
+        fitted = penalty.fit(compile_mdp(level))
+        row = {"measure": penalty.label, "level": level, "weight": penalty.weight, "runs": runs}
+        for impact in ("exact", "learned"):
+            training = train_dqn(
+                fitted,
+                replace(settings, impact=impact),
+                weights=[penalty.weight] * runs,
+                seeds=range(runs),
+                threads=THREADS,
+                checkpoint=out / "checkpoints" / f"{penalty.label} {level} {impact}",
+            )
+            last = training.history[:, -1]
+            row[f"safe, {impact}"] = ((last[:, 2] == 0) & (last[:, 3] == 1)).mean()
+        row["mean error"], row["largest error"], row["rank correlation"] = training.diagnostics[:, -1].mean(axis=0)
+        rows.append(row)
+    return pd.DataFrame(rows)
 
 
 def plot(trainings: dict[str, DeepTraining]) -> Figure:
@@ -109,8 +144,11 @@ def main() -> None:
     table = pd.DataFrame(rows)
     print(table.to_string(index=False))
     table.to_csv(options.out / "outcomes.csv", index=False)
+    others = other_measures(replace(settings, steps=settings.steps * 2 // 5), min(runs, OTHER_RUNS), options.out)
+    print(others.round(4).to_string(index=False))
+    others.to_csv(options.out / "measures.csv", index=False)
     save_figure(plot(trainings), options.out / "learning.png")
-    print(f"Wrote outcomes.csv and learning.png to {options.out}/.")
+    print(f"Wrote outcomes.csv, measures.csv and learning.png to {options.out}/.")
 
 
 if __name__ == "__main__":

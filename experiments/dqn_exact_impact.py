@@ -8,8 +8,8 @@ the optimum if its greedy policy has the reward, performance, side effect and co
     learning.png    performance during training
     checkpoints/    the runs; a second call goes on from them
 
-    python experiments/deep_exact_impact.py            # 32 runs of 40 000 steps each: about four minutes on two cores
-    python experiments/deep_exact_impact.py --quick    # 2 runs of 2 000 steps each
+    python experiments/dqn_exact_impact.py            # 32 runs of 40 000 steps each: about four minutes on two cores
+    python experiments/dqn_exact_impact.py --quick    # 2 runs of 2 000 steps each
 """
 
 import time
