@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 import impactrl
 
-WEIGHTS = {"no penalty": 0.0, "relative reachability": 10.0}
+WEIGHTS = {"no penalty": 0.0, "relative reachability": 30.0}
 DISCOUNT = 0.99
 HIDDEN = 64
 LEARNING_RATE, LAST_LEARNING_RATE = 2e-3, 5e-5  # falls linearly

@@ -26,19 +26,19 @@ try:
 except ModuleNotFoundError as missing:
     sys.exit(f"this example needs Stable-Baselines3 ({missing}): pip install 'impactrl[sb3]'")
 
-WEIGHTS = {"no penalty": 0.0, "relative reachability": 10.0}
+WEIGHTS = {"no penalty": 0.0, "relative reachability": 30.0}
 SETTINGS = {
     "learning_rate": lambda left: 5e-5 + left * (2e-3 - 5e-5),  # falls linearly
     "gamma": 0.99,
     "batch_size": 32,
     "buffer_size": 50_000,
     "learning_starts": 500,
-    "train_freq": 4,
-    "target_update_interval": 4,  # with every update the target network follows ...
+    "train_freq": 2,
+    "target_update_interval": 2,  # with every update the target network follows ...
     "tau": 0.005,  # ... so far
     "exploration_fraction": 0.5,
     "exploration_final_eps": 0.1,
-    "policy_kwargs": {"net_arch": [64, 64]},
+    "policy_kwargs": {"net_arch": [128, 128]},
     "device": "cpu",
 }
 
