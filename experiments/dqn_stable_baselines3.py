@@ -5,7 +5,7 @@ stepwise relative reachability. Prints what the greedy policies do, and writes `
 Stable-Baselines3 is `dqn_from_scratch.py`.
 
     pip install 'impactrl[sb3]'
-    python experiments/dqn_stable_baselines3.py          # some five minutes on one core
+    python experiments/dqn_stable_baselines3.py          # four minutes on one core
     python experiments/dqn_stable_baselines3.py --quick  # some seconds: one seed, hardly anything is learned
 """
 
