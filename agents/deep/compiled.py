@@ -21,7 +21,7 @@ from impactrl.agents.deep.rules import rule_of
 from impactrl.agents.deep.scalars import write_scalars
 from impactrl.agents.deep.update import Rule
 from impactrl.agents.dqn import DEEP_DIAGNOSTICS, DQN, DeepTraining
-from impactrl.agents.tabular import evaluate, require_seeds, run_all, task_of
+from impactrl.agents.tabular import Task, evaluate, require_seeds, run_all, task_of
 from impactrl.errors import ImpactError
 from impactrl.measures.impact import COLUMNS, Impact
 from impactrl.progress import progress_bar
@@ -71,6 +71,7 @@ def train_batch(
     records = _new_records(len(seeds), len(evaluations), impact)
     batch = _Batch(
         impact=impact,
+        task=task_of(impact, np.arange(impact.mdp.num_states)),
         rule=rule,
         level=level,
         judge=Judge(impact, rule, level),
@@ -104,6 +105,7 @@ class _Batch:
     """What the runs of a batch share, R of them."""
 
     impact: Impact
+    task: Task
     rule: Rule
     level: Level
     judge: Judge
@@ -124,7 +126,8 @@ class _Batch:
         for e, until in enumerate(evaluations.tolist()):
             if e >= begun and (self.records.stopped[members] < 0).any():
                 runs, values = self._advance(members, runs, units, int(evaluations[e - 1]) if e else 0, until)
-                units = self._units(runs)
+                if self.rule.settings.auxiliary_reward == "encoder":  # all other rewards are those of the beginning
+                    units = self._units(runs)
                 self._record(members, e, runs, units, np.asarray(values, dtype=np.float64))
                 runs = forget_sums(runs)
                 if path is not None:
@@ -176,10 +179,9 @@ class _Batch:
 
     def _evaluated(self, values: NDArray[np.float64], unit: NDArray[np.float64]) -> NDArray[np.float64]:
         """[5] exact expected columns of a greedy episode."""
-        task = task_of(self.impact, np.arange(self.impact.mdp.num_states))
-        columns = np.concatenate([task.columns[..., :3], unit[..., None]], axis=3)
+        columns = np.concatenate([self.task.columns[..., :3], unit[..., None]], axis=3)
         result = np.zeros(len(COLUMNS))
-        evaluate(task._replace(columns=columns), values.argmax(axis=1), result)
+        evaluate(self.task._replace(columns=columns), values.argmax(axis=1), result)
         return result
 
     def _description(self, members: list[int]) -> dict[str, Any]:

@@ -34,7 +34,6 @@ AGENTS: dict[str, type[Agent]] = {
     "planner": Planner,
 }
 """Agents by name."""
-STEPWISE_AGENT = "dqn"
 
 Setting = str | int | float | tuple["Setting", ...]
 
@@ -209,7 +208,7 @@ def agent_label(agent: Agent) -> str:
 
 def training_unit(label: str) -> str:
     """What the training of an agent is counted in, given its label: "episodes" or "steps"."""
-    return "steps" if label.partition(" ")[0] == STEPWISE_AGENT else "episodes"
+    return "steps" if AGENTS.get(label.partition(" ")[0]) is DQN else "episodes"
 
 
 @lru_cache(maxsize=1024)
